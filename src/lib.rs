@@ -1,0 +1,5 @@
+//! The node agent of an Arroyo cluster.
+pub mod ids;
+pub mod machine;
+pub mod rpc;
+pub mod runtime;

@@ -1,0 +1,82 @@
+//! What an operator can tune, as far as the machine is concerned.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use crate::ids::MachineId;
+
+/// Settings of one agent. They do not change while it runs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// The agent's stable name.
+    pub machine: MachineId,
+    /// Units of capacity offered to the controller.
+    pub task_slots: u64,
+    /// `host:port` at which the controller reaches this agent.
+    pub address: String,
+    /// Time between two heartbeats, before jitter.
+    pub heartbeat_every: Duration,
+    /// How far a heartbeat's time is moved at random, either way.
+    pub heartbeat_jitter: Duration,
+    /// Bounds of the time between attempts to reach the controller.
+    pub backoff: Backoff,
+    /// From a forced stop's SIGTERM to its SIGKILL; zero: SIGKILL at once.
+    pub kill_after: Duration,
+    /// How long StopWorker waits for the end and its acknowledgement before it answers.
+    pub reply_wait: Duration,
+    /// How long StartWorker waits for the workers it supersedes to end.
+    pub supersede_wait: Duration,
+    /// Reports that may be on their way at the same time.
+    pub reports_in_flight: NonZeroUsize,
+    /// How long a worker is remembered after its report was acknowledged.
+    pub retain_for: Duration,
+    /// How many such workers are remembered at most.
+    pub retain_most: usize,
+    /// Stop all workers after this long without a controller; `None`: never.
+    pub fence_after: Option<Duration>,
+    /// At shutdown, from SIGTERM to SIGKILL for every worker.
+    pub shutdown_kill_after: Duration,
+    /// At shutdown, how long to go on once every worker has ended, delivering reports; and how
+    /// long to wait, after SIGKILL, for workers that do not end.
+    pub shutdown_patience: Duration,
+}
+
+impl Config {
+    /// The defaults, for an agent of this name.
+    pub fn new(machine: MachineId) -> Self {
+        const REPORTS_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(8).expect("eight is not zero");
+        Self {
+            machine,
+            task_slots: 16,
+            address: String::new(),
+            heartbeat_every: Duration::from_secs(5),
+            heartbeat_jitter: Duration::from_millis(500),
+            backoff: Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) },
+            kill_after: Duration::from_secs(5),
+            reply_wait: Duration::from_secs(1),
+            supersede_wait: Duration::from_secs(2),
+            reports_in_flight: REPORTS_IN_FLIGHT,
+            retain_for: Duration::from_secs(600),
+            retain_most: 1_000,
+            fence_after: None,
+            shutdown_kill_after: Duration::from_secs(10),
+            shutdown_patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Exponential backoff: the bound starts at `first` and doubles up to `most`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backoff {
+    /// The bound of the first wait.
+    pub first: Duration,
+    /// The bound of every wait after the doubling has reached it.
+    pub most: Duration,
+}
+
+impl Backoff {
+    /// The bound of the wait after `failures` failed attempts in a row (at least one).
+    pub fn bound(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.first.saturating_mul(1 << doublings).min(self.most)
+    }
+}

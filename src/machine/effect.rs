@@ -1,0 +1,166 @@
+//! What the machine wants done. Effects are plain data, executed by the driver in order, and only
+//! after the records of the same batch are durable.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    event::{Reply, StartError},
+    record::{Commit, Record},
+    time::Wall,
+    worker::{Dialect, Exit, Process, WorkerSpec},
+};
+use crate::ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId};
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Answer a caller.
+    Reply {
+        /// Who waits.
+        request: RequestId,
+        /// What to say.
+        reply: Reply,
+    },
+    /// Start a worker's process. Answered by `Spawned` or `SpawnFailed`.
+    Spawn(Launch),
+    /// Find out what became of a worker that an earlier agent started.
+    /// Answered by `Adopted` or `Exited`.
+    Adopt {
+        /// Whose process.
+        worker: WorkerId,
+        /// The process, if an earlier agent got to know it.
+        process: Option<Process>,
+    },
+    /// Send a signal to everything that a worker started. Answered only by `SignalFailed`, or by
+    /// the worker's end.
+    Signal {
+        /// Whose processes.
+        worker: WorkerId,
+        /// Which signal.
+        signal: Signal,
+    },
+    /// The worker's end is durable: who kept its exit status need not keep it any longer.
+    Release(WorkerId),
+    /// The worker is forgotten: what is left of it (its output) may go.
+    Discard(WorkerId),
+    /// Make the agent known to the controller. Answered by `Registered`.
+    Register(Registration),
+    /// Keep it known. Answered by `HeartbeatAnswered`.
+    Heartbeat {
+        /// The time to send along.
+        at: Wall,
+    },
+    /// Tell the controller of a worker's end. Answered by `ReportAnswered`.
+    Report(Report),
+    /// End the agent's process; nothing follows.
+    Finish,
+}
+
+impl Effect {
+    /// Whether this must not happen unless the records of its batch are durable. The driver hands
+    /// such an effect back, as `Event::NotDurable`, when the commit fails.
+    ///
+    /// The rest is supervision, which goes on without a journal.
+    pub fn awaits_commit(&self) -> bool {
+        match self {
+            // A process that no record names would be an orphan after a crash.
+            Effect::Spawn(_) => true,
+            // The only other copy of the exit status must not go first.
+            Effect::Release(_) => true,
+            // The caller is promised that it survives.
+            Effect::Reply { reply: Reply::Draining(Ok(())), .. } => true,
+            Effect::Reply { .. }
+            | Effect::Adopt { .. }
+            | Effect::Signal { .. }
+            | Effect::Discard(_)
+            | Effect::Register(_)
+            | Effect::Heartbeat { .. }
+            | Effect::Report(_)
+            | Effect::Finish => false,
+        }
+    }
+}
+
+/// What to start, for whom. How that becomes a command line is the process port's business.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Launch {
+    /// The worker's name.
+    pub worker: WorkerId,
+    /// What it is for.
+    pub spec: Arc<WorkerSpec>,
+    /// When it was admitted.
+    pub admitted_at: Wall,
+    /// The variables that its StartWorker asked for.
+    pub env: BTreeMap<String, String>,
+}
+
+/// The two signals that a stop consists of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Signal {
+    /// SIGTERM: please end.
+    Terminate,
+    /// SIGKILL, until nothing of the worker is left.
+    Kill,
+}
+
+/// RegisterNode.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Registration {
+    /// The agent's name.
+    pub machine: MachineId,
+    /// The capacity it offers: all of it, whatever is in use (arroyo-compat: a controller that
+    /// restarted learns of what is in use by refusals).
+    pub task_slots: u64,
+    /// `host:port` at which it is reached.
+    pub address: String,
+}
+
+/// WorkerFinished.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    /// On which machine it ran.
+    pub machine: MachineId,
+    /// Which worker ended.
+    pub worker: WorkerId,
+    /// Its job.
+    pub job: JobId,
+    /// Its job's pipeline.
+    pub pipeline: Option<PipelineId>,
+    /// Its job's scheduling attempt.
+    pub generation: Generation,
+    /// Exactly the slots of its StartWorker.
+    pub slots: u64,
+    /// How it ended.
+    pub exit: Exit,
+    /// When it ended.
+    pub ended_at: Wall,
+    /// How to say all this.
+    pub dialect: Dialect,
+}
+
+/// What one or more events brought about: records to commit, then effects to execute.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Effects {
+    /// To be made durable first.
+    pub commit: Commit,
+    /// To be executed then, in this order.
+    pub effects: Vec<Effect>,
+}
+
+impl Effects {
+    pub(super) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(super) fn record(&mut self, record: Record) {
+        self.commit.records.push(record);
+    }
+
+    pub(super) fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.push(Effect::Reply { request, reply });
+    }
+
+    pub(super) fn refuse_start(&mut self, request: RequestId, error: StartError) {
+        self.reply(request, Reply::Started(Err(error)));
+    }
+}

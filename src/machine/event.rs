@@ -1,0 +1,283 @@
+//! What can happen to an agent, and what it can answer. Plain data throughout: replies name a
+//! [`RequestId`], no channel enters the machine.
+
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
+
+use thiserror::Error;
+
+use super::{
+    effect::Effect,
+    worker::{Dialect, Exit, Process, StartKey},
+};
+use crate::ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId};
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// Somebody asks for something.
+    Request {
+        /// Where the reply goes.
+        request: RequestId,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// The reply to a request has been sent, or its caller has gone away.
+    Delivered(RequestId),
+    /// A signal (SIGTERM, SIGINT) or the embedding program asks the agent to end.
+    Shutdown(Shutdown),
+
+    /// The worker's program runs.
+    Spawned {
+        /// Which worker.
+        worker: WorkerId,
+        /// Its first process.
+        process: Process,
+    },
+    /// The worker's program could not be run; no process is left.
+    SpawnFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Why.
+        error: SpawnError,
+    },
+    /// A worker that an earlier agent started is alive.
+    Adopted {
+        /// Which worker.
+        worker: WorkerId,
+        /// Its first process.
+        process: Process,
+    },
+    /// The worker and everything it started is gone.
+    Exited {
+        /// Which worker.
+        worker: WorkerId,
+        /// How its first process ended.
+        exit: Exit,
+    },
+    /// A worker that an earlier agent was about to start never ran.
+    NeverRan(WorkerId),
+    /// A signal could not be sent, though the worker is alive.
+    SignalFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// The operating system's word.
+        error: Arc<str>,
+    },
+
+    /// A new connection to the controller was made.
+    Connected,
+    /// RegisterNode ended.
+    Registered(Result<(), CallError>),
+    /// HeartbeatNode ended.
+    HeartbeatAnswered(Result<(), CallError>),
+    /// WorkerFinished ended.
+    ReportAnswered {
+        /// Whose report.
+        worker: WorkerId,
+        /// Acknowledged, or not.
+        result: Result<(), CallError>,
+    },
+
+    /// A commit failed: none of its records is durable.
+    JournalFailed(Arc<str>),
+    /// A commit that rewrites everything succeeded.
+    JournalRestored,
+    /// This effect was not executed, since it rests on a commit that failed.
+    NotDurable(Box<Effect>),
+
+    /// The time of `next_timeout` has come.
+    Timeout,
+}
+
+/// What can be asked of an agent.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Ask {
+    /// Start a worker.
+    Start(Start),
+    /// Stop a worker, or ask whether it has ended.
+    Stop {
+        /// Which.
+        worker: WorkerId,
+        /// How.
+        how: StopHow,
+    },
+    /// Is this agent alive, and the one of this name?
+    Alive(MachineId),
+    /// Refuse new workers, or accept them again.
+    SetDraining(bool),
+    /// End the agent.
+    Shutdown(Shutdown),
+}
+
+/// A StartWorker whose form has been checked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Start {
+    /// For whom it is meant.
+    pub machine: MachineId,
+    /// Of the job, for people.
+    pub name: String,
+    /// The job.
+    pub job: JobId,
+    /// Its pipeline, where the controller sends it.
+    pub pipeline: Option<PipelineId>,
+    /// Its scheduling attempt.
+    pub generation: Generation,
+    /// The capacity the worker will hold.
+    pub slots: NonZeroU64,
+    /// How the worker's end is to be reported.
+    pub dialect: Dialect,
+    /// Variables for the worker's environment.
+    pub env: BTreeMap<String, String>,
+    /// The caller's name for this attempt.
+    pub key: Option<StartKey>,
+}
+
+/// How to stop a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopHow {
+    /// Not at all: only ask whether it has ended.
+    Ask,
+    /// SIGTERM.
+    Gentle,
+    /// SIGTERM, then SIGKILL.
+    Force,
+}
+
+/// How an agent ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shutdown {
+    /// Stop all workers, deliver what is owed, end.
+    StopWorkers,
+    /// End at once and leave the workers to the next agent.
+    Detach,
+}
+
+/// What a request is answered.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// To [`Ask::Start`].
+    Started(Result<WorkerId, StartError>),
+    /// To [`Ask::Stop`].
+    Stopped(StopStatus),
+    /// To [`Ask::Alive`].
+    Alive(Result<(), WrongMachine>),
+    /// To [`Ask::SetDraining`].
+    Draining(Result<(), JournalDown>),
+    /// To [`Ask::Shutdown`].
+    ShuttingDown,
+}
+
+/// Where a stop stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopStatus {
+    /// Nothing of the worker is alive.
+    Stopped,
+    /// It is still alive; signalled, unless only asked about.
+    Stopping,
+    /// It is alive and could not be signalled.
+    Failed,
+    /// Never known, or forgotten.
+    NotFound,
+}
+
+/// A request for another agent.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("this is machine {this:?}, not {asked:?}: the address may have been given to another node")]
+pub struct WrongMachine {
+    /// Who was meant.
+    pub asked: String,
+    /// Who this is.
+    pub this: String,
+}
+
+/// The journal does not take commits.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error(
+    "the journal cannot be written ({reason}); check the state directory's disk, then try again"
+)]
+pub struct JournalDown {
+    /// What the journal said.
+    pub reason: Arc<str>,
+}
+
+/// Why a worker was not started. Nothing of it is left.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum StartError {
+    /// It was meant for another agent.
+    #[error(transparent)]
+    WrongMachine(#[from] WrongMachine),
+    /// A newer generation of the job is alive here.
+    #[error("generation {asked} of job {job:?} is stale: generation {alive} of it is alive here")]
+    StaleGeneration {
+        /// The job.
+        job: JobId,
+        /// The generation asked for.
+        asked: Generation,
+        /// The highest one alive here.
+        alive: Generation,
+    },
+    /// A newer generation arrived while this start waited.
+    #[error("generation {asked} of job {job:?} was superseded by generation {by} while it waited")]
+    Superseded {
+        /// The job.
+        job: JobId,
+        /// The generation asked for.
+        asked: Generation,
+        /// The one that arrived.
+        by: Generation,
+    },
+    /// Not enough capacity.
+    #[error("not enough slots: asked {asked}, free {free} of {total}")]
+    NotEnoughSlots {
+        /// How many were asked for.
+        asked: u64,
+        /// How many are free.
+        free: u64,
+        /// How many there are.
+        total: u64,
+    },
+    /// The agent is draining.
+    #[error("this node is draining and takes no new workers; `arroyo-node undrain` ends that")]
+    Draining,
+    /// The agent is ending.
+    #[error("this node is shutting down and takes no new workers")]
+    ShuttingDown,
+    /// The start could not be made durable.
+    #[error(transparent)]
+    JournalDown(#[from] JournalDown),
+    /// Workers that this start supersedes did not end in time.
+    #[error("{left} superseded workers of job {job:?} have not ended yet; try again")]
+    SupersededStillAlive {
+        /// The job.
+        job: JobId,
+        /// How many are left.
+        left: usize,
+    },
+    /// The program could not be run.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The worker was stopped before its program ran.
+    #[error("the worker was stopped before its program ran")]
+    Stopped,
+}
+
+/// Why a program could not be run.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("cannot run worker program {program:?}: {reason}")]
+pub struct SpawnError {
+    /// The program's path, as configured.
+    pub program: Arc<str>,
+    /// The operating system's word.
+    pub reason: Arc<str>,
+}
+
+/// Why a call to the controller did not succeed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CallError {
+    /// The controller does not know this node.
+    #[error("the controller does not know this node")]
+    NotFound,
+    /// It did not answer, or not in time, or with an error.
+    #[error("{0}")]
+    Failed(Arc<str>),
+}

@@ -1,0 +1,2 @@
+//! The `arroyo-node` command.
+fn main() {}

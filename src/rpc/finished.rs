@@ -1,0 +1,110 @@
+//! `WorkerFinishedReq` in both dialects.
+//!
+//! Arroyo 0.15 and 0.16 put different messages into field 1, with the same numbers and
+//! conflicting types, so a generated type can speak only one of them. This one holds either, tells
+//! them apart when it reads, and writes what it holds: the dialect is part of the value.
+
+use prost::{
+    DecodeError, Message,
+    bytes::{Buf, BufMut},
+    encoding::{self, DecodeContext, WireType},
+};
+
+use super::wire::{WorkerContext, WorkerInfo};
+
+/// Tells the controller that a worker ended and that its slots are free.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct WorkerFinishedReq {
+    /// Who ended, and in which dialect that is said.
+    pub worker: Option<FinishedWorker>,
+    /// When it ended, in microseconds since the Unix epoch; not sent in 0.15.
+    pub time: u64,
+    /// Exactly the slots of the worker's StartWorkerReq.
+    pub slots: u64,
+}
+
+/// Field 1 of [`WorkerFinishedReq`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum FinishedWorker {
+    /// As Arroyo 0.15 says it.
+    Info(WorkerInfo),
+    /// As Arroyo 0.16 says it.
+    Context(WorkerContext),
+}
+
+impl FinishedWorker {
+    fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        // Only one of the two can be read from bytes that say anything: every field that they
+        // share a number with has another wire type.
+        match WorkerContext::decode(bytes) {
+            Ok(context) => Ok(Self::Context(context)),
+            Err(error) => match WorkerInfo::decode(bytes) {
+                Ok(info) => Ok(Self::Info(info)),
+                Err(_) => Err(error),
+            },
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        match self {
+            Self::Info(info) => encoding::message::encoded_len(WORKER, info),
+            Self::Context(context) => encoding::message::encoded_len(WORKER, context),
+        }
+    }
+}
+
+const WORKER: u32 = 1;
+const TIME: u32 = 2;
+const SLOTS: u32 = 3;
+
+impl Message for WorkerFinishedReq {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        match &self.worker {
+            None => {}
+            Some(FinishedWorker::Info(info)) => encoding::message::encode(WORKER, info, buf),
+            Some(FinishedWorker::Context(context)) => {
+                encoding::message::encode(WORKER, context, buf);
+            }
+        }
+        if self.time != 0 {
+            encoding::uint64::encode(TIME, &self.time, buf);
+        }
+        if self.slots != 0 {
+            encoding::uint64::encode(SLOTS, &self.slots, buf);
+        }
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        match tag {
+            WORKER => {
+                let mut bytes = Vec::new();
+                encoding::bytes::merge(wire_type, &mut bytes, buf, ctx)?;
+                self.worker = Some(FinishedWorker::parse(&bytes)?);
+                Ok(())
+            }
+            TIME => encoding::uint64::merge(wire_type, &mut self.time, buf, ctx),
+            SLOTS => encoding::uint64::merge(wire_type, &mut self.slots, buf, ctx),
+            _ => encoding::skip_field(wire_type, tag, buf, ctx),
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        let number = |tag, value: &u64| match value {
+            0 => 0,
+            value => encoding::uint64::encoded_len(tag, value),
+        };
+        self.worker.as_ref().map_or(0, FinishedWorker::encoded_len)
+            + number(TIME, &self.time)
+            + number(SLOTS, &self.slots)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

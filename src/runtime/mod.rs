@@ -1,0 +1,3 @@
+//! The world around the machine: the driver and the ports it works through.
+
+pub mod ports;
