@@ -1,5 +1,6 @@
 //! The node state machine (contract follows).
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod config;
 mod effect;

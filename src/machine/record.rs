@@ -1,7 +1,7 @@
 //! What the journal is asked to keep: rows, not a log. Whoever holds the rows holds the machine's
 //! durable state; [`Recovered`] is that state read back.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::worker::Worker;
 use crate::ids::WorkerId;
@@ -39,6 +39,8 @@ impl Commit {
 pub struct Recovered {
     /// Every worker that is not forgotten.
     pub workers: Vec<Worker>,
+    /// Those of them that were alive when the machine was last rebooted, and so cannot be now.
+    pub lost: BTreeSet<WorkerId>,
     /// Whether the agent refuses new workers.
     pub draining: bool,
 }
