@@ -1,7 +1,14 @@
 //! The network face: generated code, its translation to and from the machine's words, the services
 //! that an agent serves and the client it calls its controller with.
 
+pub mod client;
+pub mod convert;
+mod delivery;
 pub mod finished;
+mod serve;
+pub mod service;
+
+pub use serve::serve;
 
 /// `arroyo_rpc`: the contract with stock Arroyo, see `proto/arroyo_rpc.proto`.
 #[expect(missing_docs, reason = "generated; the contract is documented in proto/")]
