@@ -1,4 +1,5 @@
 //! The node agent of an Arroyo cluster.
+pub mod admin;
 pub mod cli;
 pub mod ids;
 pub mod machine;

@@ -25,7 +25,7 @@ use nix::{
     unistd,
 };
 
-use super::{Exit, Failure, misbehave::Misbehaviour, worker::say};
+use super::{Exit, Failure, misbehave::Misbehaviour, stdout::say};
 
 /// How a descendant is related to the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]

@@ -8,16 +8,25 @@
 //! the process's exit code either way. Commands build their own runtime, so that those that need
 //! none (the worker) have none.
 
+pub mod agent;
 pub mod descendants;
+pub mod drain;
 pub mod exit;
 pub mod logging;
 pub mod misbehave;
+pub mod ps;
+pub mod shutdown;
+pub mod start;
+pub mod status;
+mod stdout;
+pub mod stop;
 pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+pub use agent::Agent;
 pub use exit::{Exit, Failure};
 
 /// A node agent for Arroyo clusters: starts, watches and stops worker processes for a controller.
@@ -50,6 +59,22 @@ pub struct Options {
 /// What `arroyo-node` can be told to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// List the workers of an agent
+    Ps(ps::Args),
+    /// Show who an agent is and how it stands
+    Status(status::Args),
+    /// Start a worker, as a controller would
+    Start(start::Args),
+    /// Stop a worker, or ask whether it has ended
+    Stop(stop::Args),
+    /// Take no new workers; the running ones go on
+    Drain(drain::Args),
+    /// Take new workers again
+    Undrain(drain::Args),
+    /// End an agent with its workers
+    Shutdown(shutdown::ShutdownArgs),
+    /// End an agent and leave its workers running, for an upgrade
+    Detach(shutdown::DetachArgs),
     /// Be a worker: the built-in one, for demonstrations and tests
     Worker(worker::Args),
     /// Be a descendant of the built-in worker
@@ -60,6 +85,14 @@ pub enum Command {
 impl Command {
     fn run(self, _options: &Options) -> Result<Exit, Failure> {
         match self {
+            Self::Ps(args) => args.run(),
+            Self::Status(args) => args.run(),
+            Self::Start(args) => args.run(),
+            Self::Stop(args) => args.run(),
+            Self::Drain(args) => args.run(true),
+            Self::Undrain(args) => args.run(false),
+            Self::Shutdown(args) => args.run(),
+            Self::Detach(args) => args.run(),
             Self::Worker(args) => args.run(),
             Self::WorkerChild(args) => args.run(),
         }

@@ -6,8 +6,7 @@
 //! agenda. So a worker costs about as little as a process can, and hundreds of them fit anywhere.
 
 use std::{
-    env, fmt,
-    io::{self, Write as _},
+    env, io,
     os::fd::AsFd as _,
     process,
     time::{Duration, Instant},
@@ -25,10 +24,10 @@ use nix::{
 use super::{
     Exit, Failure, descendants,
     misbehave::{self, Misbehaviour},
+    stdout::say,
 };
 
-/// Says who it is, prints a line now and then, exits 0 on SIGTERM. What it is and does comes from
-/// its environment, as an agent sets it.
+/// None: who it is and what it does come from its environment, as an agent sets it.
 #[derive(clap::Args, Debug)]
 #[command(after_help = misbehave::HELP)]
 pub struct Args {}
@@ -190,11 +189,4 @@ fn die(by: Signal) -> Exit {
 /// The first of these variables that is set, or a dash.
 fn variable(names: &[&str]) -> String {
     names.iter().find_map(|name| env::var(name).ok()).unwrap_or_else(|| "-".to_owned())
-}
-
-/// Prints a line at once. A reader that has gone away is no reason to fail.
-pub(super) fn say(line: fmt::Arguments<'_>) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}");
-    let _ = out.flush();
 }
