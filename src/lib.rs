@@ -1,4 +1,6 @@
 //! The node agent of an Arroyo cluster.
+pub mod admin;
+pub mod cli;
 pub mod ids;
 pub mod machine;
 pub mod mailbox;

@@ -1,2 +1,7 @@
-//! The `arroyo-node` command.
-fn main() {}
+//! The `arroyo-node` command: see [`arroyo_node::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    arroyo_node::cli::main()
+}

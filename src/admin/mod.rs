@@ -1,0 +1,3 @@
+//! The admin server (contract follows).
+
+pub mod row;
