@@ -20,6 +20,9 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long the answer to that may take.
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long open calls may take after the end of the agent.
+pub const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves NodeGrpc, NodeAdmin, health and reflection until `shutdown` is ready; then finishes the
 /// calls that are under way.
 ///

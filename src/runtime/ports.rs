@@ -3,7 +3,7 @@
 //! A port submits and returns: whatever takes time is answered later, as an event through the
 //! [`Events`] that the port was built with. Only [`Journal::commit`] is waited for.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -76,5 +76,5 @@ pub trait Observer: Send {
     /// After each batch was handled; how many events it had.
     fn batch(&mut self, events: usize);
     /// When readers get a new view.
-    fn view(&mut self, view: &View);
+    fn view(&mut self, view: &Arc<View>);
 }
