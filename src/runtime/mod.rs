@@ -4,4 +4,6 @@ pub mod clock;
 pub mod controller;
 pub mod driver;
 mod execute;
+pub mod metrics;
 pub mod ports;
+pub mod shutdown;
