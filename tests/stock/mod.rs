@@ -3,6 +3,7 @@
 //! versions say differently; the rest they share.
 
 #![allow(dead_code, reason = "each test uses the messages that it needs")]
+#![allow(unreachable_pub, reason = "each test is a program of its own")]
 
 use prost::Message;
 
