@@ -59,7 +59,7 @@ impl NodeGrpc for NodeService {
         request: Request<wire::StartWorkerReq>,
     ) -> Result<Response<wire::StartWorkerResp>, Status> {
         let start = convert::parse_start(request.into_inner(), self.dialect)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            .map_err(|error| convert::bad_start_status(&error))?;
         match self.ask(Ask::Start(start)).await? {
             (Reply::Started(Ok(id)), receipt) => {
                 Ok(with_receipt(wire::StartWorkerResp { worker_id: id.0 }, receipt))

@@ -4,9 +4,13 @@
 mod calls;
 mod replies;
 mod start;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 pub use calls::{call_error, heartbeat, registration, worker_finished};
-pub use replies::{draining_status, start_status, stop_status, wrong_machine_status};
+pub use replies::{
+    bad_start_status, draining_status, start_status, stop_status, wrong_machine_status,
+};
 pub use start::{BadStart, DialectPolicy, parse_start, parse_stop};
 pub use workers::worker_status;
