@@ -22,14 +22,14 @@ impl Observers {
 }
 
 impl Observer for Observers {
-    fn event(&mut self, now: Now, event: &Event) {
+    fn event(&mut self, _now: Now, event: &Event) {
         self.log.event(event);
-        self.metrics.observe_event(now, event);
+        self.metrics.observe_event(event);
     }
 
-    fn effect(&mut self, now: Now, effect: &Effect) {
+    fn effect(&mut self, _now: Now, effect: &Effect) {
         self.log.effect(effect);
-        self.metrics.observe_effect(now, effect);
+        self.metrics.observe_effect(effect);
     }
 
     fn commit(&mut self, took: Duration, result: Result<(), &JournalError>) {
