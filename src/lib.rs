@@ -1,6 +1,8 @@
 //! The node agent of an Arroyo cluster.
+
 pub mod admin;
 pub mod cli;
+pub mod controller;
 pub mod ids;
 pub mod machine;
 pub mod mailbox;

@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::rpc::service::About;
 use crate::{
     machine::View,
     runtime::{metrics::Metrics, ports::Clock},
@@ -58,19 +59,6 @@ pub struct AdminState {
     pub about: Arc<About>,
     /// For ages: of the agent, its workers, the controller's last answer.
     pub clock: Arc<dyn Clock>,
-}
-
-/// What has been known about an agent since its start.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct About {
-    /// Of the agent's build.
-    pub version: String,
-    /// The controller that the agent reports to.
-    pub controller: String,
-    /// Other facts, name and value: the address, the state directory, how workers are contained.
-    pub facts: Vec<(String, String)>,
-    /// What a person should know about this start (a set-aside journal, say).
-    pub notices: Vec<String>,
 }
 
 /// Serves until `shutdown` ends, and then for at most a second more.

@@ -38,7 +38,9 @@ pub struct About {
     pub version: String,
     /// The controller's address.
     pub controller: String,
-    /// What was remarkable about this start.
+    /// Other facts, name and value: the address, the state directory, how workers are supervised.
+    pub facts: Vec<(String, String)>,
+    /// What a person should know about this start (a set-aside journal, say).
     pub notices: Vec<String>,
 }
 

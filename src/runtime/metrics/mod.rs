@@ -114,7 +114,8 @@ impl Metrics {
                 all.reports_sent.with_label_values(&[call_label(result)]).inc();
                 self.end_call(Lap::Report(*worker), "report");
             }
-            Event::Request { .. }
+            Event::Begin
+            | Event::Request { .. }
             | Event::Shutdown(_)
             | Event::Adopted { .. }
             | Event::SignalFailed { .. }
@@ -150,6 +151,7 @@ impl Metrics {
             | Effect::Adopt { .. }
             | Effect::Release(_)
             | Effect::Discard(_)
+            | Effect::Announce(_)
             | Effect::Finish => {}
         }
     }
@@ -223,7 +225,7 @@ fn start_label(error: &StartError) -> &'static str {
         StartError::JournalDown(_) => "journal_down",
         StartError::SupersededStillAlive { .. } => "superseded_still_alive",
         StartError::Spawn(_) => "spawn",
-        StartError::Stopped => "stopped",
+        StartError::KeyReused { .. } => "key_reused",
     }
 }
 
