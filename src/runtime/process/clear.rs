@@ -1,0 +1,144 @@
+//! The engine's walks: finds what is alive of the workers that are due, and signals it.
+
+use std::{mem, time::Instant};
+
+use super::{
+    engine::{Engine, Notice},
+    pidfd::Pidfd,
+    procfs::{Stat, Table},
+    supervised::{Leader, Supervised, Task},
+    tree::{self, Kin},
+};
+use crate::{ids::WorkerId, machine::Process};
+
+impl Engine {
+    /// One walk for all workers that are due.
+    pub(super) fn walk(&mut self, now: Instant, notices: &mut Vec<Notice>) {
+        if self.due.is_empty() {
+            return;
+        }
+        let table = match Table::read() {
+            Ok(table) => table,
+            Err(error) => return self.walk_failed(now, &error.to_string(), notices),
+        };
+        let due = mem::take(&mut self.due);
+        let kin = self.workers.iter().map(|(&worker, supervised)| Kin {
+            worker,
+            leader: supervised.leader.process().map(|leader| (leader, supervised.leader.pidfd())),
+            known: &supervised.known,
+            sought: due.contains(&worker),
+        });
+        let mut found = tree::find(&table, &kin.collect::<Vec<_>>());
+        for worker in due {
+            let members = found.remove(&worker).unwrap_or_default();
+            let Some(supervised) = self.workers.get_mut(&worker) else { continue };
+            supervised.known = members.iter().map(|stat| stat.process).collect();
+            let failure = match supervised.task {
+                Task::Watch => None,
+                Task::Terminate => {
+                    supervised.task = Task::Watch;
+                    terminate(supervised, &members)
+                }
+                Task::Clear { .. } => self.kill(worker, &members, now),
+            };
+            self.complain(worker, failure, notices);
+        }
+    }
+
+    /// Nobody can be found; the leader and its group are signalled all the same.
+    fn walk_failed(&mut self, now: Instant, error: &str, notices: &mut Vec<Notice>) {
+        tracing::error!(error, "cannot read /proc: workers' processes cannot be found; retrying");
+        for worker in mem::take(&mut self.due) {
+            let Some(supervised) = self.workers.get_mut(&worker) else { continue };
+            let signal = match supervised.task {
+                Task::Watch => continue,
+                Task::Terminate => libc::SIGTERM,
+                Task::Clear { .. } => libc::SIGKILL,
+            };
+            signal_group(supervised, signal);
+            if supervised.task == Task::Terminate {
+                supervised.task = Task::Watch;
+            }
+            supervised.look_again_later(now);
+            self.complain(worker, Some(format!("cannot read /proc: {error}")), notices);
+        }
+    }
+
+    /// Kills what was found, and waits for it in the following turns.
+    fn kill(&mut self, worker: WorkerId, members: &[Stat], now: Instant) -> Option<String> {
+        let supervised = self.workers.get_mut(&worker)?;
+        supervised.task = Task::Clear { empty: members.is_empty() };
+        if members.is_empty() {
+            // Only the leader's status may still be missing.
+            supervised.look_again_at = match supervised.leader {
+                Leader::Foreign { give_up_at, .. } => Some(give_up_at),
+                _ => None,
+            };
+            return None;
+        }
+        // The kernel does this in one go: a fork under way fails, and nobody is missed.
+        signal_group(supervised, libc::SIGKILL);
+        supervised.look_again_later(now);
+        let mut failure = None;
+        for member in members {
+            if let Err(error) = self.kill_one(worker, member.process) {
+                failure = Some(format!("pid {}: {error}", member.process.pid));
+            }
+        }
+        failure
+    }
+
+    fn kill_one(&mut self, worker: WorkerId, process: Process) -> std::io::Result<()> {
+        let Some(supervised) = self.workers.get_mut(&worker) else { return Ok(()) };
+        match &supervised.leader {
+            Leader::Running { process: leader, watch } if *leader == process => {
+                return watch.pidfd.signal(libc::SIGKILL).map(drop);
+            }
+            _ => {}
+        }
+        if let Some(victim) = supervised.victims.get(&process) {
+            return victim.pidfd.signal(libc::SIGKILL).map(drop);
+        }
+        let Some(pidfd) = Pidfd::open(process)? else { return Ok(()) };
+        pidfd.signal(libc::SIGKILL)?;
+        let watch = self.watch(worker, pidfd).map_err(|(_, error)| error)?;
+        if let Some(supervised) = self.workers.get_mut(&worker) {
+            supervised.victims.insert(process, watch);
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, worker: WorkerId, failure: Option<String>, notices: &mut Vec<Notice>) {
+        if let Some(error) = failure
+            && let Some(supervised) = self.workers.get_mut(&worker)
+            && mem::take(&mut supervised.complain)
+        {
+            notices.push(Notice::SignalFailed { worker, error });
+        }
+    }
+}
+
+/// SIGTERM to each once: to the group in one go, and to those that have left it.
+fn terminate(supervised: &Supervised, members: &[Stat]) -> Option<String> {
+    let group_done = signal_group(supervised, libc::SIGTERM);
+    let group = supervised.leader.process().filter(|_| group_done).map(|leader| leader.pid);
+    let mut failure = None;
+    for member in members.iter().filter(|member| Some(member.group) != group) {
+        let sent = match Pidfd::open(member.process) {
+            Ok(Some(pidfd)) => pidfd.signal(libc::SIGTERM).map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            failure = Some(format!("pid {}: {error}", member.process.pid));
+        }
+    }
+    failure
+}
+
+/// Whether the leader's whole group was signalled. Never a stranger's: the kernel looks for the
+/// group of the process that the pidfd means, not for a number.
+fn signal_group(supervised: &Supervised, signal: i32) -> bool {
+    // Before Linux 6.9 this fails, and the members are signalled one by one.
+    supervised.leader.pidfd().is_some_and(|pidfd| matches!(pidfd.signal_group(signal), Ok(true)))
+}

@@ -1,0 +1,164 @@
+//! What `/proc` tells of processes: kinship, start time, and whose worker a process calls itself.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _},
+};
+
+use crate::{ids::WorkerId, machine::Process};
+
+/// The variable that names the worker to its own process, and to us whatever it started.
+pub(super) const WORKER_ID_VARIABLE: &str = "ARROYO__WORKER__ID";
+
+/// One line of `/proc/PID/stat`, as far as it is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stat {
+    pub(super) process: Process,
+    pub(super) state: u8,
+    pub(super) parent: u32,
+    pub(super) group: u32,
+    pub(super) session: u32,
+}
+
+impl Stat {
+    /// Whether it has ended and only waits to be reaped.
+    pub(super) fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// Reads the line of this pid; `None` if there is no such process.
+pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
+    // The line has about 50 numbers and a name of at most 64 bytes: one read gets it whole.
+    let mut buffer = [0; 2048];
+    let length = match File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer))
+    {
+        Ok(length) => length,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match parse_stat(&buffer[..length]) {
+        Some(stat) => Ok(Some(stat)),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}/stat is not in the form that proc(5) describes"),
+        )),
+    }
+}
+
+/// The name stands in parentheses and may itself contain spaces and parentheses, but nothing
+/// after it does: so the last `)` ends it.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let open = line.iter().position(|&byte| byte == b'(')?;
+    let close = line.iter().rposition(|&byte| byte == b')')?;
+    let pid = text(line.get(..open)?)?.trim().parse().ok()?;
+
+    // Field 3, the state, comes first here; field 22, the start time, 19 fields later.
+    let mut fields = text(line.get(close + 1..)?)?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(15)?.parse().ok()?;
+    Some(Stat { process: Process { pid, start_time }, state, parent, group, session })
+}
+
+/// The worker that this process was started for, by its environment; `None` also when there is
+/// no such process any more or its environment may not be read.
+pub(super) fn worker_of(process: Process) -> Option<WorkerId> {
+    let environ = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
+    let worker = environ.split(|&byte| byte == 0).find_map(|variable| {
+        let id = variable.strip_prefix(WORKER_ID_VARIABLE.as_bytes())?.strip_prefix(b"=")?;
+        std::str::from_utf8(id).ok()?.parse().ok()
+    })?;
+    // The pid may have gone to somebody else just before that read.
+    is_same(process).then_some(WorkerId(worker))
+}
+
+/// Whether the pid is still this process's.
+pub(super) fn is_same(process: Process) -> bool {
+    matches!(stat(process.pid), Ok(Some(stat)) if stat.process == process)
+}
+
+/// All processes of the machine (of this pid namespace), by pid.
+///
+/// Not a snapshot: processes start and end while it is taken. A process started meanwhile mostly
+/// has a higher pid than all others and is still met.
+pub(super) struct Table {
+    /// In clock ticks since boot, as start times are.
+    pub(super) began_at: u64,
+    pub(super) processes: BTreeMap<u32, Stat>,
+}
+
+impl Table {
+    pub(super) fn read() -> io::Result<Self> {
+        let began_at = ticks_since_boot()?;
+        let mut processes = BTreeMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if let Some(stat) = stat(pid)? {
+                processes.insert(pid, stat);
+            }
+        }
+        Ok(Self { began_at, processes })
+    }
+}
+
+fn ticks_since_boot() -> io::Result<u64> {
+    // Seconds with two decimals: hundredths, which is what the kernel counts ticks in.
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let hundredths = uptime.split(' ').next().map(|seconds| seconds.replace('.', ""));
+    hundredths.and_then(|ticks| ticks.parse().ok()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/uptime says {uptime:?}"))
+    })
+}
+
+/// A process can vanish before its file is opened (ENOENT) and before it is read (ESRCH).
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_contain_spaces_and_parentheses() {
+        let line = b"4711 (a) S 1 (b)) R 12 34 56 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(stat.process, Process { pid: 4711, start_time: 987_654 });
+        assert_eq!(
+            (stat.state, stat.parent, stat.group, stat.session),
+            (b'R', 12, 34, 56),
+            "the name ends at the last parenthesis"
+        );
+    }
+
+    #[test]
+    fn a_cut_line_is_refused() {
+        for line in ["", "12", "12 (sh", "12 (sh) S 1 2 3 4 5", "x (sh) S 1 1 1 0"] {
+            assert_eq!(parse_stat(line.as_bytes()), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_found_and_started_before_now() {
+        let table = Table::read().unwrap();
+        let this = table.processes[&std::process::id()];
+        assert!(this.process.start_time <= table.began_at);
+        assert!(table.processes.contains_key(&this.parent), "its parent is there as well");
+        assert!(is_same(this.process));
+        let other = Process { start_time: this.process.start_time + 1, ..this.process };
+        assert!(!is_same(other));
+    }
+
+    #[test]
+    fn no_process_is_no_error() {
+        // Above the kernel's greatest possible pid.
+        assert_eq!(stat(1 << 30).unwrap(), None);
+    }
+}
