@@ -8,3 +8,9 @@ pub mod machine;
 pub mod mailbox;
 pub mod rpc;
 pub mod runtime;
+
+pub use ids::MachineId;
+pub use runtime::{
+    node::{BoundNode, NodeBuilder, NodeServer},
+    shutdown::{ShutdownGuard, ShutdownTrigger, shutdown_channel},
+};

@@ -14,6 +14,7 @@ pub mod drain;
 pub mod exit;
 pub mod logging;
 pub mod misbehave;
+pub mod node;
 pub mod ps;
 pub mod shutdown;
 pub mod start;
@@ -59,6 +60,8 @@ pub struct Options {
 /// What `arroyo-node` can be told to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Be the agent of this machine
+    Node(node::Args),
     /// List the workers of an agent
     Ps(ps::Args),
     /// Show who an agent is and how it stands
@@ -83,8 +86,9 @@ pub enum Command {
 }
 
 impl Command {
-    fn run(self, _options: &Options) -> Result<Exit, Failure> {
+    fn run(self, options: &Options) -> Result<Exit, Failure> {
         match self {
+            Self::Node(args) => args.run(options),
             Self::Ps(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Start(args) => args.run(),

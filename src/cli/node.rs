@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +24,7 @@ use crate::{
     ids::MachineId,
     machine::Shutdown,
     runtime::{
+        clock::SystemClock,
         node::{BoundNode, DEFAULT_PORT, NodeBuilder, NodeServer, Supervision},
         process::WorkerCommand,
         shutdown::{ShutdownGuard, ShutdownTrigger, shutdown_channel},
@@ -52,14 +54,14 @@ pub struct Args {
     advertise_host: Option<String>,
     /// The controller's URL
     #[arg(
-        long, value_name = "URL", env = "ARROYO__CONTROLLER_ENDPOINT",
+        long,
+        value_name = "URL",
+        env = "ARROYO__CONTROLLER_ENDPOINT",
         default_value = "http://localhost:5116"
     )]
     controller: String,
     /// The address of the status page and the metrics
-    #[arg(
-        long, value_name = "IP", env = "ARROYO__ADMIN__BIND_ADDRESS", default_value = "0.0.0.0"
-    )]
+    #[arg(long, value_name = "IP", env = "ARROYO__ADMIN__BIND_ADDRESS", default_value = "0.0.0.0")]
     admin_address: IpAddr,
     /// Their port; if not given, 5114, or any free one if that is taken
     #[arg(long, value_name = "PORT", env = "ARROYO__ADMIN__HTTP_PORT")]
@@ -96,7 +98,7 @@ fn unquoted(text: &str) -> Result<String, std::convert::Infallible> {
 
 impl Args {
     pub(super) fn run(self, options: &Options) -> Result<Exit, Failure> {
-        let _logging = logging::init(&options.log_format.unwrap_or_default().into())
+        let _logging = logging::init(options.log_format.unwrap_or_default())
             .context("cannot start logging")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -199,7 +201,12 @@ pub(super) async fn run_with_admin(
     admin: TcpListener,
     guard: ShutdownGuard,
 ) -> anyhow::Result<()> {
-    let state = AdminState { view: node.view(), metrics: node.metrics(), about: node.about() };
+    let state = AdminState {
+        view: node.view(),
+        metrics: node.metrics(),
+        about: node.about(),
+        clock: Arc::new(SystemClock),
+    };
     let (ended, stop) = tokio::sync::oneshot::channel::<()>();
     let page = tokio::spawn(admin::serve(admin, state, async move {
         let _ = stop.await;

@@ -50,7 +50,10 @@ mod tests {
 
     #[test]
     fn a_host_of_the_operator_wins() {
-        assert_eq!(advertised(Some("node-a.example"), bound("0.0.0.0:5118")), "node-a.example:5118");
+        assert_eq!(
+            advertised(Some("node-a.example"), bound("0.0.0.0:5118")),
+            "node-a.example:5118"
+        );
         assert_eq!(advertised(Some("fd00::7"), bound("[::]:5118")), "[fd00::7]:5118");
     }
 

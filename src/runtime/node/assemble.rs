@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
 use crate::{
     ids::MachineId,
-    mailbox::{Events, mailbox},
     machine::{Event, Machine, Recovered, Report, Seed},
+    mailbox::{Events, mailbox},
     rpc::{
         client::ControllerClient,
         convert::worker_finished,
@@ -47,9 +47,8 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let (mailbox, inbox) = mailbox();
     let processes = supervise(&settings, &state, mailbox.events())?;
 
-    let listener = TcpListener::bind(settings.bind)
-        .await
-        .with_context(|| explain_bind(settings.bind))?;
+    let listener =
+        TcpListener::bind(settings.bind).await.with_context(|| explain_bind(settings.bind))?;
     let address = listener.local_addr()?;
 
     let mut config = settings.machine.clone();
@@ -72,6 +71,11 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let about = About {
         version: env!("CARGO_PKG_VERSION").into(),
         controller: settings.controller.clone(),
+        facts: vec![
+            ("address".into(), address.to_string()),
+            ("state directory".into(), state.path().display().to_string()),
+            ("worker".into(), settings.worker.program.display().to_string()),
+        ],
         notices: notices.iter().map(ToString::to_string).collect(),
     };
     let driver = Driver::new(Parts {
@@ -85,8 +89,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         view: view_sender,
         announce: announcer(settings.worker_finished),
     });
-    let service =
-        NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
+    let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(BoundNode { driver, service, incoming, address, metrics, _state: state })
 }
@@ -161,9 +164,7 @@ fn seed() -> anyhow::Result<Seed> {
 }
 
 /// Hands ends to the embedding program without ever waiting for it.
-fn announcer(
-    listener: Option<mpsc::Sender<WorkerFinishedReq>>,
-) -> Box<dyn FnMut(Report) + Send> {
+fn announcer(listener: Option<mpsc::Sender<WorkerFinishedReq>>) -> Box<dyn FnMut(Report) + Send> {
     let Some(listener) = listener else { return Box::new(drop) };
     let (sender, mut queue) = mpsc::unbounded_channel();
     tokio::spawn(async move {

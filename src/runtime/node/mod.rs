@@ -19,13 +19,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::server::TcpIncoming;
 use tracing::warn;
 
-pub use builder::{JournalKind, NodeBuilder, Supervision};
+pub use builder::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, JournalKind, NodeBuilder, Supervision};
 
 use super::{driver::Driver, metrics::Metrics, shutdown::ShutdownGuard, state_dir::StateDir};
 use crate::{
     ids::MachineId,
-    mailbox::Mailbox,
     machine::View,
+    mailbox::Mailbox,
     rpc::{
         self,
         service::{About, NodeService},

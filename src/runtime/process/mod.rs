@@ -13,6 +13,7 @@ mod clear;
 mod command;
 mod engine;
 mod in_process;
+mod inspect;
 mod pidfd;
 mod procfs;
 mod spawn;
@@ -23,4 +24,5 @@ mod tree;
 mod tests;
 
 pub use command::{CommandError, Image, Inherited, WorkerCommand};
+pub use inspect::{alive_of, send_signal};
 pub use in_process::{InProcess, ProcessesConfig};
