@@ -9,7 +9,9 @@
 //! none (the worker) have none.
 
 pub mod agent;
+pub mod controller;
 pub mod descendants;
+pub mod dev;
 pub mod drain;
 pub mod exit;
 pub mod logging;
@@ -62,6 +64,10 @@ pub struct Options {
 pub enum Command {
     /// Be the agent of this machine
     Node(node::Args),
+    /// Run a controller and an agent here, with real workers, and tell what happens
+    Dev(dev::Args),
+    /// Be a controller, for trying agents without an Arroyo cluster
+    Controller(controller::Args),
     /// List the workers of an agent
     Ps(ps::Args),
     /// Show who an agent is and how it stands
@@ -89,6 +95,8 @@ impl Command {
     fn run(self, options: &Options) -> Result<Exit, Failure> {
         match self {
             Self::Node(args) => args.run(options),
+            Self::Dev(args) => args.run(options),
+            Self::Controller(args) => args.run(options),
             Self::Ps(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Start(args) => args.run(),

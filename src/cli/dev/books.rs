@@ -26,7 +26,7 @@ impl Books {
     pub(super) fn draw_up(story: &Story, stage: &Stage, timely: bool) -> anyhow::Result<Self> {
         let view = stage.view.borrow().clone();
         let mut ended = BTreeMap::new();
-        for ending in story.workers.values().filter_map(|worker| Row::of(worker).exit) {
+        for ending in story.workers.values().filter_map(|worker| Row::from(worker.as_ref()).exit) {
             *ended.entry(ending.to_string()).or_insert(0) += 1;
         }
         let with = |phase| story.workers.values().filter(|worker| worker.phase() == phase).count();
@@ -58,12 +58,24 @@ impl Books {
         };
         check(timely, "the end took too long".into());
         check(started > 0, "no worker was ever started".into());
-        check(started == counters.started, format!("the agent started {started} workers, the controller counts {}", counters.started));
+        check(
+            started == counters.started,
+            format!(
+                "the agent started {started} workers, the controller counts {}",
+                counters.started
+            ),
+        );
         check(ended == started, format!("{started} workers were started, {ended} ended"));
-        check(finished == ended, format!("{ended} workers ended, the controller heard of {finished}"));
+        check(
+            finished == ended,
+            format!("{ended} workers ended, the controller heard of {finished}"),
+        );
         check(self.owed == 0, format!("{} reports are still owed", self.owed));
         check(free == total, format!("the agent counts {free} of {total} slots free"));
-        check(controller_free == total, format!("the controller counts {controller_free} of {total} slots free"));
+        check(
+            controller_free == total,
+            format!("the controller counts {controller_free} of {total} slots free"),
+        );
         check(left.is_empty(), format!("processes are left: {left:?}"));
         for violation in &self.controller.violations {
             check(false, violation.to_string());
@@ -82,9 +94,19 @@ impl Books {
             self.ended.iter().map(|(ending, count)| format!("{count} × {ending}")).collect();
         say(format_args!("\nThe books             agent  controller"));
         say(format_args!("  workers started  {:>8}  {:>10}", self.started, counters.started));
-        say(format_args!("  workers ended    {ended:>8}  {:>10}", counters.finished - counters.duplicates));
-        say(format_args!("  slots free       {:>8}  {:>10}", format!("{free}/{total}"), format!("{}/{total}", self.controller.free_slots())));
-        say(format_args!("  reports          {} acknowledged, {} owed, {} repeated", self.acknowledged, self.owed, counters.duplicates));
+        say(format_args!(
+            "  workers ended    {ended:>8}  {:>10}",
+            counters.finished - counters.duplicates
+        ));
+        say(format_args!(
+            "  slots free       {:>8}  {:>10}",
+            format!("{free}/{total}"),
+            format!("{}/{total}", self.controller.free_slots())
+        ));
+        say(format_args!(
+            "  reports          {} acknowledged, {} owed, {} repeated",
+            self.acknowledged, self.owed, counters.duplicates
+        ));
         say(format_args!("  ends             {}", kinds.join(", ")));
         say(format_args!("  heartbeats       {}", counters.heartbeats));
         if self.agree() {

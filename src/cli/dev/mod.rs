@@ -12,7 +12,7 @@ mod stage;
 mod story;
 mod tail;
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, pin::pin, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,26 +62,28 @@ impl Args {
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
         let stage = Stage::build(self.state_dir, self.program).await?;
         let mut story = Story::begin(&stage)?;
-        stage.submit_jobs()?;
+        stage.submit_jobs().await?;
 
         let crash_after = self.for_time.map_or(Duration::from_secs(3), |time| time / 3);
-        let crash = async {
-            tokio::time::sleep(crash_after).await;
-            stage.crash_a_worker();
-            std::future::pending().await
-        };
-        let time_is_up = async {
+        let mut crash = pin!(tokio::time::sleep(crash_after));
+        let mut time_is_up = pin!(async {
             match self.for_time {
                 Some(time) => tokio::time::sleep(time).await,
                 None => std::future::pending().await,
             }
-        };
-        tokio::select! {
-            () = story.tell() => {}
-            () = crash => {}
-            () = time_is_up => {}
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        });
+        loop {
+            tokio::select! {
+                () = story.tell() => {}
+                () = &mut crash, if !crash.is_elapsed() => {
+                    if let Some(worker) = stage.crash_a_worker() {
+                        story.note("dev", format_args!("crashing worker {worker}, as a bug would"));
+                    }
+                }
+                () = &mut time_is_up => break,
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+            }
         }
 
         story.note("dev", "ending: the jobs are stopped, then the agent");

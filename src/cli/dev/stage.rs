@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     cli::node::{bind_admin, run_with_admin, this_program},
     controller::{Controller, JobSpec, Settings, Stop, TcpConnector},
-    ids::JobId,
+    ids::{JobId, WorkerId},
     machine::{Dialect, Phase, Shutdown, View},
     runtime::{
         clock::SystemClock,
@@ -50,8 +50,7 @@ impl Stage {
         let controller_listener = bind_near(DEFAULT_CONTROLLER_PORT).await?;
         let controller_address = controller_listener.local_addr()?.to_string();
         let connector = Arc::new(TcpConnector);
-        let controller =
-            Controller::new(Settings::default(), Arc::new(SystemClock), connector);
+        let controller = Controller::new(Settings::default(), Arc::new(SystemClock), connector);
         tokio::spawn(controller.serve_tcp(controller_listener, std::future::pending()));
 
         let temporary = match state_dir {
@@ -73,7 +72,7 @@ impl Stage {
             .controller(format!("http://{controller_address}"))
             .state_dir(&state_dir)
             .worker(worker.clone())
-            .supervision(Supervision::Shim(this_program()?))
+            .supervision(Supervision::InProcess)
             .build()
             .bind()
             .await?;
@@ -94,8 +93,9 @@ impl Stage {
         })
     }
 
-    /// One job in each dialect.
-    pub(super) fn submit_jobs(&self) -> anyhow::Result<()> {
+    /// One job in each dialect, once there is a node for them.
+    pub(super) async fn submit_jobs(&self) -> anyhow::Result<()> {
+        self.controller.until(|books| !books.nodes.is_empty()).await;
         let env = [("WORKER_PRINT_EVERY".to_owned(), "1s".to_owned())];
         let mut clicks = JobSpec::new("clicks", 2);
         clicks.env = env.clone().into();
@@ -107,16 +107,17 @@ impl Stage {
         Ok(())
     }
 
-    /// What a bug in a pipeline does to its worker.
-    pub(super) fn crash_a_worker(&self) {
+    /// What a bug in a pipeline does to its worker. Returns whose turn it was.
+    pub(super) fn crash_a_worker(&self) -> Option<WorkerId> {
         let view = self.view.borrow().clone();
         let victim = view.workers.iter().find(|worker| {
             worker.spec.job == JobId::from(FRAGILE) && worker.phase() == Phase::Running
         });
-        if let Some(process) = victim.and_then(|worker| worker.process) {
-            // A worker that has just ended by itself has crashed early enough.
-            let _ = send_signal(process, nix::libc::SIGSEGV);
-        }
+        let victim = victim?;
+        // SIGKILL, since a Rust program survives a SIGSEGV that is sent to it. A worker that has
+        // just ended by itself has crashed early enough.
+        let _ = send_signal(victim.process?, nix::libc::SIGKILL);
+        Some(victim.id)
     }
 
     /// Stops the jobs as a controller does, then the agent.
@@ -125,9 +126,7 @@ impl Stage {
         for job in &jobs {
             self.controller.stop(job, Stop::Force)?;
         }
-        self.controller
-            .until(|books| books.jobs.values().all(|job| job.state.is_final()))
-            .await;
+        self.controller.until(|books| books.jobs.values().all(|job| job.state.is_final())).await;
         self.trigger.shut_down(Shutdown::StopWorkers);
         match self.agent.lock().await.take() {
             Some(agent) => agent.await.context("the agent panicked")?,

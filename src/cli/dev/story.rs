@@ -49,7 +49,10 @@ impl Story {
             registered: false,
         };
         story.note("dev", format_args!("controller at {}", stage.controller_address));
-        story.note("dev", format_args!("agent at {}, {} slots", stage.agent_address, super::stage::SLOTS));
+        story.note(
+            "dev",
+            format_args!("agent at {}, {} slots", stage.agent_address, super::stage::SLOTS),
+        );
         story.note("dev", format_args!("state in {}", stage.state_dir.display()));
         story.note("dev", format_args!("status page: http://{}/", stage.admin_address));
         story.note("dev", format_args!("worker program: {}", stage.worker.program.display()));
@@ -95,7 +98,10 @@ impl Story {
     fn controller_event(&self, event: &ControllerEvent) {
         match event {
             ControllerEvent::NodeRegistered { node, slots, address, repeat: false } => {
-                self.note("controller", format_args!("node {node} registered: {slots} slots at {address}"));
+                self.note(
+                    "controller",
+                    format_args!("node {node} registered: {slots} slots at {address}"),
+                );
             }
             ControllerEvent::WorkerStarted { worker, job, generation, slots, .. } => {
                 self.note("controller", format_args!(
@@ -106,13 +112,21 @@ impl Story {
                 self.note("controller", format_args!("job {job}: start refused: {refusal:?}"));
             }
             ControllerEvent::NotEnoughSlots { job, wanted, free } => {
-                self.note("controller", format_args!("job {job}: wants {wanted} slots, {free} are free"));
+                self.note(
+                    "controller",
+                    format_args!("job {job}: wants {wanted} slots, {free} are free"),
+                );
             }
             ControllerEvent::JobChanged { job, generation, state } => match state {
-                JobState::Recovering => self.note("controller", format_args!(
-                    "job {job}: lost a worker of generation {generation}, scheduling it anew"
-                )),
-                JobState::Failed(why) => self.note("controller", format_args!("job {job}: failed: {why}")),
+                JobState::Recovering => self.note(
+                    "controller",
+                    format_args!(
+                        "job {job}: lost a worker of generation {generation}, scheduling it anew"
+                    ),
+                ),
+                JobState::Failed(why) => {
+                    self.note("controller", format_args!("job {job}: failed: {why}"))
+                }
                 JobState::Stopped => self.note("controller", format_args!("job {job}: stopped")),
                 JobState::Scheduling | JobState::Running | JobState::Stopping => {}
             },
@@ -121,9 +135,13 @@ impl Story {
                     FinishOutcome::Freed => format!("{} slots free again", report.slots),
                     other => format!("{other:?}"),
                 };
-                self.note("controller", format_args!(
-                    "told that worker {} of job {} ended: {freed}", report.worker, report.job
-                ));
+                self.note(
+                    "controller",
+                    format_args!(
+                        "told that worker {} of job {} ended: {freed}",
+                        report.worker, report.job
+                    ),
+                );
             }
             ControllerEvent::Violation(violation) => {
                 self.note("controller", format_args!("VIOLATION: {violation}"));
@@ -163,7 +181,7 @@ impl Story {
             self.note("agent", format_args!("job {job}: worker {id} started, pid {}", process.pid));
         }
         let ended_before = was.is_some_and(|was| was >= Phase::Exited);
-        if let Some(ending) = Row::of(now).exit.filter(|_| !ended_before) {
+        if let Some(ending) = Row::from(now).exit.filter(|_| !ended_before) {
             self.note("agent", format_args!("job {job}: worker {id} ended: {ending}"));
         } else if phase == Phase::Stopping {
             self.note("agent", format_args!("job {job}: stopping worker {id}"));

@@ -24,5 +24,5 @@ mod tree;
 mod tests;
 
 pub use command::{CommandError, Image, Inherited, WorkerCommand};
-pub use inspect::{alive_of, send_signal};
 pub use in_process::{InProcess, ProcessesConfig};
+pub use inspect::{alive_of, send_signal};
