@@ -8,6 +8,7 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::process::ExitStatusExt as _,
     },
+    path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -15,7 +16,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{Signal, kill},
+    },
     unistd::{Pid, getpgid, getsid},
 };
 
@@ -123,6 +127,15 @@ impl LeftBehind {
         getsid(Some(Pid::from_raw(self.pid))).unwrap().as_raw()
     }
 
+    fn wait_until_output_is(&self, path: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let output = || fs::read_link(format!("/proc/{}/fd/1", self.pid)).unwrap();
+        while output() != Path::new(path) {
+            assert!(Instant::now() < deadline, "process {} prints to {:?}", self.pid, output());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn kill_by(&self, signal: i32) {
         // SAFETY: a system call on a descriptor that we own; the null pointer is its documented
         // way of saying "no further information".
@@ -218,6 +231,9 @@ fn exits_with_the_code_it_was_told() {
 
 #[test]
 fn dies_by_the_signal_it_was_told() {
+    // Core files as large as this system allows: the worker is to leave none all the same.
+    let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+    setrlimit(Resource::RLIMIT_CORE, most, most).unwrap();
     for (name, number) in
         [("KILL", libc::SIGKILL), ("SEGV", libc::SIGSEGV), ("PIPE", 13), ("TERM", libc::SIGTERM)]
     {
@@ -276,6 +292,7 @@ fn leaves_children_of_every_kind_that_outlive_it() {
     assert_ne!(daemon[0].parent(), id);
     assert_ne!(daemon[0].group(), group);
     assert_ne!(daemon[0].session(), plain[0].session());
+    daemon[0].wait_until_output_is("/dev/null");
     assert_eq!(chain.len(), 3);
     let links = chain.iter().filter(|one| chain.iter().any(|other| one.parent() == other.pid));
     assert_eq!(links.count(), 2);

@@ -68,7 +68,7 @@ fn content(summary: &Summary) -> Markup {
         header {
             h1 { (summary.machine_id) }
             span .badge .(summary.mode) { (summary.mode.replace('_', " ")) }
-            p { "arroyo-node " (summary.version) " · up " (since_start(summary)) }
+            p { "arroyo-node " (summary.version) " · up " (age(summary.started_at.before(summary.now))) }
         }
         @for notice in &summary.notices {
             p .notice role="status" { (notice) }
@@ -80,15 +80,18 @@ fn content(summary: &Summary) -> Markup {
             @if alive.is_empty() {
                 p .empty { "No worker is alive." }
             } @else {
-                (table(&alive, summary))
+                (table(&alive, summary, false))
             }
         }
         @if !ended.is_empty() {
             section {
                 h2 { "Ended" span .count { (ended.len()) } }
-                (table(&ended[..ended.len().min(ENDED_SHOWN)], summary))
+                (table(&ended[..ended.len().min(ENDED_SHOWN)], summary, true))
                 @if ended.len() > ENDED_SHOWN {
-                    p .empty { "… and " (ended.len() - ENDED_SHOWN) " more in " a href="/api/view" { "/api/view" } "." }
+                    p .empty {
+                        "… and " (ended.len() - ENDED_SHOWN) " more in "
+                        a href="/api/view" { "/api/view" } "."
+                    }
                 }
             }
         }
@@ -123,7 +126,7 @@ fn cards(summary: &Summary) -> Markup {
     let contact = summary.last_contact.map(age);
     html! {
         section .cards {
-            (card("Controller", summary.registered, html! {
+            (card("Controller", if summary.registered { "good" } else { "bad" }, html! {
                 strong { @if summary.registered { "registered" } @else { "not registered" } }
                 span { (summary.controller) }
                 span {
@@ -133,11 +136,11 @@ fn cards(summary: &Summary) -> Markup {
                     }
                 }
             }))
-            (card("Reports owed", summary.reports_owed == 0, html! {
+            (card("Reports owed", if summary.reports_owed == 0 { "good" } else { "warn" }, html! {
                 strong { (summary.reports_owed) }
                 span { "ends that the controller has not acknowledged" }
             }))
-            (card("Journal", summary.journal_error.is_none(), html! {
+            (card("Journal", if summary.journal_error.is_none() { "good" } else { "bad" }, html! {
                 @match &summary.journal_error {
                     None => { strong { "healthy" } span { "takes every commit" } }
                     Some(error) => { strong { "not writable" } span { (error) } }
@@ -147,16 +150,16 @@ fn cards(summary: &Summary) -> Markup {
     }
 }
 
-fn card(title: &str, good: bool, content: Markup) -> Markup {
+fn card(title: &str, tone: &str, content: Markup) -> Markup {
     html! {
-        article .(if good { "good" } else { "bad" }) {
+        article .(tone) {
             h2 { (title) }
             (content)
         }
     }
 }
 
-fn table(rows: &[&Row], summary: &Summary) -> Markup {
+fn table(rows: &[&Row], summary: &Summary, ended: bool) -> Markup {
     html! {
         div .table {
             table {
@@ -164,7 +167,8 @@ fn table(rows: &[&Row], summary: &Summary) -> Markup {
                     tr {
                         th { "Job" } th { "State" } th .number { "Slots" }
                         th .number { "Generation" } th .number { "Pid" } th { "Started" }
-                        th { "Exit" } th .number { "Worker" }
+                        @if ended { th { "Exit" } }
+                        th .number { "Worker" }
                     }
                 }
                 tbody { @for row in rows { (line(row, summary)) } }
@@ -192,10 +196,9 @@ fn line(row: &Row, summary: &Summary) -> Markup {
                     None => { (dash()) }
                 }
             }
-            td data-label="Exit" {
-                @match row.exit {
-                    Some(exit) => { span .(if exit.is_success() { "good" } else { "bad" }) { (exit) } }
-                    None => { (dash()) }
+            @if let Some(exit) = row.exit {
+                td data-label="Exit" {
+                    span .(if exit.is_success() { "good" } else { "bad" }) { (exit) }
                 }
             }
             td .number .id data-label="Worker" { (row.worker_id) }
@@ -218,8 +221,4 @@ fn footer(summary: &Summary) -> Markup {
             p { "As of " time #now datetime=(summary.now) { (summary.now) } }
         }
     }
-}
-
-fn since_start(summary: &Summary) -> String {
-    age(summary.started_at.before(summary.now))
 }

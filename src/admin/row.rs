@@ -221,11 +221,16 @@ impl Serialize for Moment {
     }
 }
 
-/// An age in at most two units: `3h 12m`.
+/// An age in its two largest units: `3h 12m`.
 pub fn age(duration: Duration) -> String {
-    let text = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
-    let units: Vec<_> = text.split(' ').take(2).collect();
-    units.join(" ")
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
 }
 
 /// Text from outside on one line, without characters that steer a terminal.
@@ -274,9 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn ages_have_two_units_at_most() {
+    fn ages_have_two_units() {
         assert_eq!(age(Duration::from_millis(9_900)), "9s");
-        assert_eq!(age(Duration::from_secs(3 * 3600 + 12 * 60 + 5)), "3h 12m");
+        assert_eq!(age(Duration::from_secs(100)), "1m 40s");
+        assert_eq!(age(Duration::from_secs(3 * 3_600 + 12 * 60 + 5)), "3h 12m");
+        assert_eq!(age(Duration::from_secs(2 * 86_400 + 3_600)), "2d 1h");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `arroyo-node worker`: the built-in worker. It says who it is, prints a line now and then, and
 //! exits 0 when it is told to end; unless its environment asks for something else
-//! ([`misbehave`](super::misbehave)).
+//! ([`misbehave`]).
 //!
 //! One thread, no runtime: signals are read from a signalfd, everything else is an entry in a short
 //! agenda. So a worker costs about as little as a process can, and hundreds of them fit anywhere.
