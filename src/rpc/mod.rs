@@ -8,7 +8,7 @@ pub mod finished;
 mod serve;
 pub mod service;
 
-pub use serve::{FAREWELL, serve};
+pub use serve::serve;
 
 /// `arroyo_rpc`: the contract with stock Arroyo, see `proto/arroyo_rpc.proto`.
 #[expect(missing_docs, reason = "generated; the contract is documented in proto/")]

@@ -1,10 +1,18 @@
 //! Serving an agent's API on any stream of connections: TCP, TLS, or a simulated network.
 
-use std::{error::Error, future::Future, time::Duration};
+use std::{
+    error::Error,
+    future::{self, Future},
+    time::Duration,
+};
 
 use futures_util::Stream;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
 use tonic::transport::{Server, server::Connected};
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapResponseLayer;
 
 use super::{
@@ -19,15 +27,15 @@ use super::{
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long the answer to that may take.
 const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long calls under way are waited for at the end. Once the machine has finished they are
+/// answered at once; only a caller who keeps a stream open, or takes no answer, is not done by then.
+const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long open calls may take after the end of the agent.
-pub const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Serves NodeGrpc, NodeAdmin, health and reflection until `shutdown` is ready; then finishes the
-/// calls that are under way.
+/// Serves NodeGrpc, NodeAdmin, health and reflection until `shutdown` is ready; then takes no new
+/// calls, and finishes those that are under way if that does not take long.
 ///
 /// # Errors
-/// The stream of connections failed.
+/// None today: a connection that fails ends alone, and so does the stream of connections.
 pub async fn serve<IO, E>(
     service: NodeService,
     incoming: impl Stream<Item = Result<IO, E>>,
@@ -37,23 +45,20 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_serving::<NodeGrpcServer<NodeService>>().await;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<NodeGrpcServer<NodeService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors are the ones this program was built from");
+    let (end_begun, end) = oneshot::channel();
     let shutdown = async move {
         shutdown.await;
-        health_reporter
-            .set_service_status(
-                node_grpc_server::SERVICE_NAME,
-                tonic_health::ServingStatus::NotServing,
-            )
-            .await;
+        tell_watchers_of_the_end(reporter).await;
+        let _ = end_begun.send(());
     };
-    Server::builder()
+    let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
         .layer(MapResponseLayer::new(hold_receipt))
@@ -61,6 +66,25 @@ where
         .add_service(reflection)
         .add_service(NodeGrpcServer::new(service.clone()))
         .add_service(NodeAdminServer::new(service))
-        .serve_with_incoming_shutdown(incoming, shutdown)
-        .await
+        .serve_with_incoming_shutdown(incoming, shutdown);
+    let patience = async {
+        match end.await {
+            Ok(()) => tokio::time::sleep(END_PATIENCE).await,
+            // No more connections come, without a shutdown: serving ends by itself.
+            Err(_) => future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        result = serving => result,
+        () = patience => Ok(()),
+    }
+}
+
+/// Their calls end with that: they would go on for ever.
+async fn tell_watchers_of_the_end(mut reporter: HealthReporter) {
+    for service in ["", node_grpc_server::SERVICE_NAME] {
+        reporter.set_service_status(service, ServingStatus::NotServing).await;
+        reporter.clear_service_status(service).await;
+    }
 }

@@ -17,7 +17,6 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::server::TcpIncoming;
-use tracing::warn;
 
 pub use builder::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, JournalKind, NodeBuilder, Supervision};
 
@@ -148,13 +147,6 @@ impl BoundNode {
         self.driver.run().await;
         told.abort();
         drop(driver_ended);
-        // Calls that are under way get their answers; connections that stay open do not matter.
-        match tokio::time::timeout(rpc::FAREWELL, server).await {
-            Ok(served) => served?.context("the gRPC server failed"),
-            Err(_) => {
-                warn!("connections were still open after {:?} and are closed", rpc::FAREWELL);
-                Ok(())
-            }
-        }
+        server.await?.context("the gRPC server failed")
     }
 }
