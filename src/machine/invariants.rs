@@ -144,7 +144,7 @@ fn reported_are_retired(machine: &Machine) -> Result<(), String> {
     let reported: BTreeSet<_> = reported.map(|worker| worker.id).collect();
     ensure(!machine.begun || retired == reported, || format!("{retired:?}, not {reported:?}"))?;
     let timer = machine.timers.get(Timer::Forget).is_some();
-    ensure(timer == !retired.is_empty(), || format!("timer {timer}, {} retired", retired.len()))
+    ensure(timer != retired.is_empty(), || format!("timer {timer}, {} retired", retired.len()))
 }
 
 fn journal_is_retried(machine: &Machine) -> Result<(), String> {
