@@ -105,8 +105,8 @@ pub struct Machine {
     outbox: Outbox,
     /// Reported workers and when they are forgotten, oldest first.
     retired: VecDeque<(Mono, WorkerId)>,
-    /// The slots that recovered workers held at the start: more than there are, perhaps.
-    recovered_slots: u64,
+    /// Workers that were alive when this machine began: they may hold more slots than there are.
+    inherited: BTreeSet<WorkerId>,
 }
 
 use dice::Dice;
@@ -136,7 +136,7 @@ impl Machine {
             draining: recovered.draining,
             shutting_down: false,
             finished: false,
-            recovered_slots: roster.used_slots(),
+            inherited: roster.live().map(|worker| worker.id).collect(),
             roster,
             launching: BTreeMap::new(),
             waiting: Vec::new(),

@@ -111,7 +111,7 @@ impl Machine {
 
     fn lack_of_slots(&self, spec: &WorkerSpec) -> Option<StartError> {
         let asked = spec.slots.get();
-        let free = self.free_slots().saturating_add(self.reclaimable_slots(spec));
+        let free = self.free_slots_after(self.reclaimable_slots(spec));
         let total = self.config.task_slots;
         (asked > free).then_some(StartError::NotEnoughSlots { asked, free, total })
     }

@@ -43,9 +43,9 @@ fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
 
 #[test]
 fn no_load_of_reports_delays_a_heartbeat() {
-    let mut agent = Agent::with(|config| config.task_slots = 500);
+    let mut agent = Agent::with(|config| config.task_slots = 100);
     let begun = agent.now.mono;
-    let workers: Vec<_> = (0..500).map(|_| agent.run(start("job", 1, 1))).collect();
+    let workers: Vec<_> = (0..100).map(|_| agent.run(start("job", 1, 1))).collect();
     for worker in workers {
         agent.exited(worker, Exit::Code(0));
     }

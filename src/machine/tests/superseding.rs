@@ -151,3 +151,25 @@ fn a_superseded_worker_that_never_runs_admits_too() {
     agent.give(Event::SpawnFailed { worker: old, error: spawn_error() });
     assert_eq!(agent.spawns().len(), 2);
 }
+
+#[test]
+fn slots_that_were_overcommitted_before_a_restart_are_not_given_out_again() {
+    let mut agent = Agent::new();
+    let (a, b) = (agent.run(start("a", 1, 8)), agent.run(start("b", 1, 8)));
+    let mut recovered = agent.journal.recover();
+    recovered.workers.sort_by_key(|worker| worker.id);
+    // The operator has lowered the agent to 8 slots: one of the two is too many.
+    let mut agent = Agent::unregistered(|config| config.task_slots = 8, recovered);
+    for worker in [a, b] {
+        agent.give(Event::Adopted { worker, process: process_of(worker) });
+    }
+    let request = agent.start(start("a", 2, 8));
+    let error = StartError::NotEnoughSlots { asked: 8, free: 0, total: 8 };
+    assert_eq!(agent.refusal(request), &error, "b alone holds all there is");
+    assert_eq!(agent.signals(a), []);
+
+    agent.exited(b, Exit::Code(0));
+    agent.start(start("a", 2, 8));
+    agent.exited(a, Exit::Signal(9));
+    assert_eq!(agent.machine.view().live_workers, 1);
+}
