@@ -191,7 +191,7 @@ impl Machine {
         self.forget(id, step);
         self.answer_stops(id, step);
         self.admit_waiting(step);
-        self.finish_when_done(step);
+        self.shorten_shutdown(step);
     }
 }
 

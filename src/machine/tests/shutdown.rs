@@ -142,3 +142,16 @@ fn a_broken_journal_does_not_keep_an_agent_from_ending() {
     agent.acknowledged(worker);
     assert!(agent.finished());
 }
+
+#[test]
+fn patience_counts_from_the_last_worker_though_it_never_ran() {
+    let mut agent = Agent::new();
+    let ended = agent.run(start("ended", 1, 1));
+    agent.exited(ended, Exit::Code(0));
+    agent.start(start("unborn", 1, 1));
+    let worker = agent.last_spawn();
+    shut_down(&mut agent);
+    agent.give(Event::SpawnFailed { worker, error: spawn_error() });
+    agent.advance(secs(5));
+    assert!(agent.finished());
+}
