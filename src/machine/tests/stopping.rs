@@ -196,3 +196,16 @@ fn a_stop_of_a_worker_that_never_runs_is_answered() {
     assert_eq!(agent.answer(request), Some(&STOPPED));
     agent.advance(secs(60));
 }
+
+#[test]
+fn a_worker_that_ended_cannot_fail_to_stop() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 1));
+    let request = agent.stop(worker, StopHow::Force);
+    agent.exited(worker, Exit::Code(0));
+    // The word of a signal that missed it comes after that of its end.
+    agent.give(Event::SignalFailed { worker, error: "ESRCH".into() });
+    assert_eq!(agent.answer(request), None);
+    agent.acknowledged(worker);
+    assert_eq!(agent.answer(request), Some(&STOPPED));
+}
