@@ -55,3 +55,14 @@ fn a_draining_that_is_not_durable_takes_effect_but_says_so() {
     assert_eq!(agent.answer(third), Some(&DRAINED));
     assert_eq!(agent.successor().machine.view().mode, Mode::Draining);
 }
+
+#[test]
+fn draining_refuses_the_starts_that_still_wait() {
+    let mut agent = Agent::new();
+    let old = agent.run(start("job", 1, 1));
+    let waiting = agent.start(start("job", 2, 1));
+    agent.request(Ask::SetDraining(true));
+    assert_eq!(agent.refusal(waiting), &StartError::Draining);
+    agent.exited(old, Exit::Signal(9));
+    assert_eq!(agent.spawns(), [old], "whoever drains counts on no new worker");
+}
