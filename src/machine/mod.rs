@@ -162,6 +162,10 @@ impl Machine {
     }
 
     fn dispatch(&mut self, event: Event, step: &mut Step) {
+        if self.finished {
+            // What else was ready in the last batch is the next agent's business.
+            return;
+        }
         match event {
             Event::Begin => self.handle_begin(step),
             Event::Request { request, ask } => self.handle_request(request, ask, step),

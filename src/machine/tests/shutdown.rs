@@ -155,3 +155,12 @@ fn patience_counts_from_the_last_worker_though_it_never_ran() {
     agent.advance(secs(5));
     assert!(agent.finished());
 }
+
+#[test]
+fn nothing_begins_once_the_agent_has_finished() {
+    let mut agent = Agent::new();
+    let (_, late) = agent.asking(Ask::Start(start("job", 1, 1)));
+    agent.batch([Event::Shutdown(Shutdown::Detach), late]);
+    assert!(agent.finished());
+    assert_eq!(agent.spawns(), [], "in the same batch, and too late");
+}
