@@ -164,3 +164,21 @@ fn an_answer_that_was_lost_is_asked_for_again_by_the_next_agent() {
     let report = sent.iter().find(|effect| matches!(effect, Effect::Report(_)));
     assert!(again.contains(report.expect("a report")), "the same report, word for word");
 }
+
+#[test]
+fn a_report_waits_for_every_caller_who_asked_for_the_start() {
+    let mut agent = Agent::new();
+    let asked = with_key("attempt", start("job", 1, 1));
+    let first = agent.start(asked.clone());
+    let worker = agent.last_spawn();
+    let joined = agent.start(asked.clone());
+    agent.spawned(worker);
+    let late = agent.start(asked);
+    agent.exited(worker, Exit::Code(0));
+    for request in [first, joined] {
+        agent.delivered(request);
+        assert_eq!(agent.reports(), [], "the answers so far may have been lost");
+    }
+    agent.delivered(late);
+    assert_eq!(agent.reports(), [worker]);
+}
