@@ -52,10 +52,6 @@ impl Session {
     pub(super) fn last_contact(&self) -> Option<Mono> {
         self.last_contact
     }
-
-    pub(super) fn heard(&mut self, at: Mono) {
-        self.last_contact = Some(at);
-    }
 }
 
 impl Machine {
@@ -79,9 +75,8 @@ impl Machine {
             Ok(()) => {
                 self.session.state = State::Registered;
                 self.session.failures = 0;
-                self.session.heard(step.now.mono);
+                self.heard_controller(step);
                 self.schedule_heartbeat(step);
-                self.postpone_fence(step);
                 self.hurry_reports(step);
             }
             Err(_) => self.disconnect(step),
@@ -111,10 +106,7 @@ impl Machine {
         step: &mut Step,
     ) {
         match result {
-            Ok(()) => {
-                self.session.heard(step.now.mono);
-                self.postpone_fence(step);
-            }
+            Ok(()) => self.heard_controller(step),
             // The answer to a heartbeat sent before the registration that is under way, or before
             // the connection was given up, says nothing new.
             Err(_) if !self.session.is_registered() => {}
@@ -130,6 +122,12 @@ impl Machine {
         self.timers.cancel(Timer::Report);
         let wait = self.dice.registration(self.config.backoff.bound(self.session.failures));
         self.timers.set(Timer::Register, step.now.mono + wait);
+    }
+
+    /// The controller has answered, and well.
+    pub(super) fn heard_controller(&mut self, step: &mut Step) {
+        self.session.last_contact = Some(step.now.mono);
+        self.postpone_fence(step);
     }
 
     /// Without a controller for this long, the workers are stopped, if the operator wishes so.

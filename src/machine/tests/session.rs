@@ -171,3 +171,16 @@ fn a_fenced_agent_stops_its_workers_by_force_and_lives_on() {
     assert_eq!(agent.signals(late), [Signal::Terminate, Signal::Kill]);
     assert!(!agent.finished());
 }
+
+#[test]
+fn an_acknowledged_report_is_contact_enough_to_put_off_the_fence() {
+    let mut agent = Agent::with(|config| config.fence_after = Some(secs(60)));
+    let [worker, ended] = ["job", "ended"].map(|job| agent.run(start(job, 1, 1)));
+    agent.advance(secs(50));
+    agent.exited(ended, Exit::Code(0));
+    agent.acknowledged(ended);
+    agent.advance(secs(59));
+    assert_eq!(agent.signals(worker), []);
+    agent.advance(secs(1));
+    assert_eq!(agent.signals(worker), [Signal::Terminate]);
+}
