@@ -184,3 +184,19 @@ fn an_acknowledged_report_is_contact_enough_to_put_off_the_fence() {
     agent.advance(secs(1));
     assert_eq!(agent.signals(worker), [Signal::Terminate]);
 }
+
+#[test]
+fn no_number_of_new_connections_delays_a_heartbeat() {
+    let mut agent = Agent::new();
+    let begun = agent.now.mono;
+    for _ in 0..60 {
+        agent.advance(secs(1));
+        // A proxy that gives each call a connection of its own.
+        agent.give(Event::Connected);
+        agent.registered();
+    }
+    let mut all = vec![begun];
+    all.extend(agent.heartbeats());
+    all.push(agent.now.mono);
+    assert!(gaps(&all).iter().all(|gap| *gap <= millis(5_500)), "{:?}", gaps(&all));
+}
