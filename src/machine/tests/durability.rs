@@ -152,3 +152,19 @@ fn an_acknowledgement_that_is_not_durable_is_asked_for_again_after_a_crash_only(
     next.registered();
     assert_eq!(next.reports(), [worker]);
 }
+
+#[test]
+fn an_end_is_released_once_it_is_durable_though_forgotten_by_then() {
+    let mut agent = Agent::with(|config| config.retain_most = 0);
+    let worker = agent.run(start("job", 1, 1));
+    agent.journal.broken = true;
+    agent.exited(worker, Exit::Code(1));
+    agent.acknowledged(worker);
+    agent.advance(secs(60));
+    assert!(!agent.released(worker));
+    agent.journal.broken = false;
+    agent.advance(secs(5));
+    assert!(agent.released(worker), "else its exit status is kept for ever");
+    assert_eq!(agent.worker(worker), None);
+    assert_eq!(agent.journal.row(worker), None);
+}
