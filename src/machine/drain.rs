@@ -2,7 +2,7 @@
 
 use super::{
     Machine,
-    event::{JournalDown, Reply},
+    event::{JournalDown, Reply, StartError},
     record::Record,
     step::Step,
 };
@@ -17,6 +17,9 @@ impl Machine {
         step: &mut Step,
     ) {
         self.draining = draining;
+        if draining {
+            self.refuse_all_waiting(&StartError::Draining, step);
+        }
         self.record(Record::Draining(draining), step);
         let durable = match self.journal.down() {
             None => Ok(()),

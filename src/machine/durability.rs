@@ -7,7 +7,7 @@
 //!   └── rewrite succeeded ──┘
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Machine,
@@ -25,6 +25,9 @@ pub(super) struct JournalHealth {
     failures: u32,
     error: Option<Arc<str>>,
     rewriting: bool,
+    /// Ended workers that were forgotten meanwhile: their exit statuses are still kept, in case
+    /// the rows that the journal has of them are read again.
+    unreleased: BTreeSet<WorkerId>,
 }
 
 impl JournalHealth {
@@ -36,6 +39,12 @@ impl JournalHealth {
     /// Whether a commit that rewrites everything is under way.
     pub(super) fn rewriting(&self) -> bool {
         self.rewriting
+    }
+
+    pub(super) fn remember_unreleased(&mut self, id: WorkerId) {
+        if self.error.is_some() {
+            self.unreleased.insert(id);
+        }
     }
 
     pub(super) fn down(&self) -> Option<JournalDown> {
@@ -80,11 +89,11 @@ impl Machine {
     }
 
     pub(super) fn handle_journal_restored(&mut self, step: &mut Step) {
-        self.journal = JournalHealth::default();
+        let forgotten = std::mem::take(&mut self.journal).unreleased;
         self.timers.cancel(Timer::Rewrite);
         // The ends that could not be recorded when they came are durable now.
-        let ended = self.roster.iter().filter(|worker| !worker.is_live());
-        step.out.effects.extend(ended.map(|worker| Effect::Release(worker.id)));
+        let ended = self.roster.iter().filter(|worker| !worker.is_live()).map(|worker| worker.id);
+        step.out.effects.extend(ended.chain(forgotten).map(Effect::Release));
     }
 
     /// An effect that rests on a failed commit did not happen.

@@ -105,8 +105,8 @@ pub struct Machine {
     outbox: Outbox,
     /// Reported workers and when they are forgotten, oldest first.
     retired: VecDeque<(Mono, WorkerId)>,
-    /// The slots that recovered workers held at the start: more than there are, perhaps.
-    recovered_slots: u64,
+    /// Workers that were alive when this machine began: they may hold more slots than there are.
+    inherited: BTreeSet<WorkerId>,
 }
 
 use dice::Dice;
@@ -136,7 +136,7 @@ impl Machine {
             draining: recovered.draining,
             shutting_down: false,
             finished: false,
-            recovered_slots: roster.used_slots(),
+            inherited: roster.live().map(|worker| worker.id).collect(),
             roster,
             launching: BTreeMap::new(),
             waiting: Vec::new(),
@@ -162,6 +162,10 @@ impl Machine {
     }
 
     fn dispatch(&mut self, event: Event, step: &mut Step) {
+        if self.finished {
+            // What else was ready in the last batch is the next agent's business.
+            return;
+        }
         match event {
             Event::Begin => self.handle_begin(step),
             Event::Request { request, ask } => self.handle_request(request, ask, step),

@@ -194,7 +194,7 @@ impl Machine {
         if !self.outbox.remove(id) {
             return;
         }
-        self.session.heard(step.now.mono);
+        self.heard_controller(step);
         let at = step.now.wall;
         self.amend(id, step, |worker| worker.reported_at = Some(at));
         self.answer_stops(id, step);

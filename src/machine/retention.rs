@@ -36,6 +36,7 @@ impl Machine {
 
     pub(super) fn forget(&mut self, id: WorkerId, step: &mut Step) {
         if self.roster.remove(id).is_some() {
+            self.journal.remember_unreleased(id);
             self.record(Record::Forget(id), step);
             step.effect(Effect::Discard(id));
         }

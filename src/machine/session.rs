@@ -27,6 +27,9 @@ pub(super) struct Session {
     /// Failures in a row to register or to keep registered.
     failures: u32,
     last_contact: Option<Mono>,
+    /// When the next heartbeat is due. Registering anew does not put it off: a controller that
+    /// already knows this node takes only heartbeats for a sign of life.
+    heartbeat_due: Option<Mono>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +41,7 @@ pub(super) enum State {
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { state: State::Disconnected, failures: 0, last_contact: None }
+        Self { state: State::Disconnected, failures: 0, last_contact: None, heartbeat_due: None }
     }
 
     pub(super) fn state(&self) -> State {
@@ -51,10 +54,6 @@ impl Session {
 
     pub(super) fn last_contact(&self) -> Option<Mono> {
         self.last_contact
-    }
-
-    pub(super) fn heard(&mut self, at: Mono) {
-        self.last_contact = Some(at);
     }
 }
 
@@ -79,9 +78,8 @@ impl Machine {
             Ok(()) => {
                 self.session.state = State::Registered;
                 self.session.failures = 0;
-                self.session.heard(step.now.mono);
-                self.schedule_heartbeat(step);
-                self.postpone_fence(step);
+                self.heard_controller(step);
+                self.resume_heartbeats(step);
                 self.hurry_reports(step);
             }
             Err(_) => self.disconnect(step),
@@ -102,7 +100,16 @@ impl Machine {
 
     fn schedule_heartbeat(&mut self, step: &mut Step) {
         let wait = self.dice.heartbeat(self.config.heartbeat_every, self.config.heartbeat_jitter);
-        self.timers.set(Timer::Heartbeat, step.now.mono + wait);
+        let due = step.now.mono + wait;
+        self.session.heartbeat_due = Some(due);
+        self.timers.set(Timer::Heartbeat, due);
+    }
+
+    fn resume_heartbeats(&mut self, step: &mut Step) {
+        match self.session.heartbeat_due {
+            Some(due) => self.timers.set(Timer::Heartbeat, due.max(step.now.mono)),
+            None => self.schedule_heartbeat(step),
+        }
     }
 
     pub(super) fn handle_heartbeat_answered(
@@ -111,10 +118,7 @@ impl Machine {
         step: &mut Step,
     ) {
         match result {
-            Ok(()) => {
-                self.session.heard(step.now.mono);
-                self.postpone_fence(step);
-            }
+            Ok(()) => self.heard_controller(step),
             // The answer to a heartbeat sent before the registration that is under way, or before
             // the connection was given up, says nothing new.
             Err(_) if !self.session.is_registered() => {}
@@ -125,11 +129,18 @@ impl Machine {
 
     fn disconnect(&mut self, step: &mut Step) {
         self.session.state = State::Disconnected;
+        self.session.heartbeat_due = None;
         self.session.failures = self.session.failures.saturating_add(1);
         self.timers.cancel(Timer::Heartbeat);
         self.timers.cancel(Timer::Report);
         let wait = self.dice.registration(self.config.backoff.bound(self.session.failures));
         self.timers.set(Timer::Register, step.now.mono + wait);
+    }
+
+    /// The controller has answered, and well.
+    pub(super) fn heard_controller(&mut self, step: &mut Step) {
+        self.session.last_contact = Some(step.now.mono);
+        self.postpone_fence(step);
     }
 
     /// Without a controller for this long, the workers are stopped, if the operator wishes so.

@@ -28,9 +28,7 @@ impl Machine {
             Shutdown::StopWorkers if self.shutting_down => {}
             Shutdown::StopWorkers => {
                 self.shutting_down = true;
-                for start in std::mem::take(&mut self.waiting) {
-                    self.refuse_waiting(start, &StartError::ShuttingDown, step);
-                }
+                self.refuse_all_waiting(&StartError::ShuttingDown, step);
                 let kill_at = step.now.mono + self.config.shutdown_kill_after;
                 self.timers.set(Timer::GiveUp, kill_at + self.config.shutdown_patience);
                 self.stop_all(kill_at, step);

@@ -91,7 +91,8 @@ impl Machine {
         } else if let Some(callers) = self.launching.get_mut(&worker.id) {
             callers.push(request);
         } else {
-            step.reply(request, Reply::Started(Ok(worker.id)));
+            let id = worker.id;
+            self.answer_started(request, id, step);
         }
         true
     }
@@ -111,7 +112,7 @@ impl Machine {
 
     fn lack_of_slots(&self, spec: &WorkerSpec) -> Option<StartError> {
         let asked = spec.slots.get();
-        let free = self.free_slots().saturating_add(self.reclaimable_slots(spec));
+        let free = self.free_slots_after(self.reclaimable_slots(spec));
         let total = self.config.task_slots;
         (asked > free).then_some(StartError::NotEnoughSlots { asked, free, total })
     }
@@ -167,9 +168,13 @@ impl Machine {
 
     pub(super) fn answer_callers(&mut self, id: WorkerId, step: &mut Step) {
         for request in self.launching.remove(&id).unwrap_or_default() {
-            self.undelivered.insert(request, id);
-            step.reply(request, Reply::Started(Ok(id)));
+            self.answer_started(request, id, step);
         }
+    }
+
+    fn answer_started(&mut self, request: RequestId, id: WorkerId, step: &mut Step) {
+        self.undelivered.insert(request, id);
+        step.reply(request, Reply::Started(Ok(id)));
     }
 
     pub(super) fn handle_spawn_failed(&mut self, id: WorkerId, error: SpawnError, step: &mut Step) {
@@ -191,7 +196,7 @@ impl Machine {
         self.forget(id, step);
         self.answer_stops(id, step);
         self.admit_waiting(step);
-        self.finish_when_done(step);
+        self.shorten_shutdown(step);
     }
 }
 

@@ -84,6 +84,10 @@ impl Machine {
     }
 
     pub(super) fn handle_signal_failed(&mut self, id: WorkerId, step: &mut Step) {
+        if !self.roster.get(id).is_some_and(|worker| worker.is_live()) {
+            // It ended before the signal came: its callers wait for the acknowledgement.
+            return;
+        }
         if self.signalled.remove(&id) == Some(Signal::Kill) {
             self.timers.set(Timer::Kill(id), step.now.mono + KILL_AGAIN_AFTER);
         }

@@ -97,12 +97,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn refuse_waiting(
-        &mut self,
-        start: WaitingStart,
-        error: &StartError,
-        step: &mut Step,
-    ) {
+    pub(super) fn refuse_all_waiting(&mut self, error: &StartError, step: &mut Step) {
+        for start in std::mem::take(&mut self.waiting) {
+            self.refuse_waiting(start, error, step);
+        }
+    }
+
+    fn refuse_waiting(&mut self, start: WaitingStart, error: &StartError, step: &mut Step) {
         self.timers.cancel(Timer::AbandonStart(start.request()));
         for request in start.admission.callers {
             step.refuse_start(request, error.clone());
