@@ -52,6 +52,7 @@ impl Node {
         let about = About {
             version: "1.2.3".into(),
             controller: "http://controller:5116".into(),
+            facts: Vec::new(),
             notices: vec!["the journal was set aside".into()],
         };
         let service = NodeService {

@@ -34,18 +34,32 @@ use crate::{
 
 /// A node agent, ready to be started.
 ///
-/// ```no_run
-/// use arroyo_node::{MachineId, NodeServer, shutdown_channel};
+/// ```
+/// use arroyo_node::{MachineId, NodeServer, machine::Shutdown, shutdown_channel};
 ///
-/// # async fn example() -> anyhow::Result<()> {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// # let directory = tempfile::tempdir()?;
 /// let (worker_finished, mut ends) = tokio::sync::mpsc::channel(16);
-/// let (_shutdown, guard) = shutdown_channel();
+/// let node = NodeServer::builder()
+///     .machine_id(MachineId::new("node-a"))
+///     .worker_finished(worker_finished)
+///     .bind(([127, 0, 0, 1], 0).into())
+///     .controller("http://127.0.0.1:5116")
+///     .state_dir(directory.path())
+///     .build();
+///
 /// tokio::spawn(async move {
 ///     while let Some(end) = ends.recv().await {
 ///         println!("a worker ended and freed {} slots", end.slots);
 ///     }
 /// });
-/// NodeServer::new(MachineId::new("node-a"), worker_finished).start(guard).await
+/// let (shutdown, guard) = shutdown_channel();
+/// let agent = tokio::spawn(node.start(guard));
+/// // …
+/// shutdown.shut_down(Shutdown::StopWorkers);
+/// agent.await??;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
