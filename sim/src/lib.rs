@@ -18,4 +18,5 @@ pub mod plan;
 mod process;
 pub mod recorder;
 pub mod streams;
+pub mod watchdog;
 pub mod world;

@@ -8,6 +8,7 @@ fn main() {
     std::env::set_current_dir(dir.path()).expect("it is there");
     let world = World::new(Plan::draw(seed));
     let recorder = world.recorder().clone();
+    arroyo_node_sim::watchdog::install(&recorder);
     let started = std::time::Instant::now();
     let outcome = world.run();
     if std::env::var("TRACE").is_ok() {

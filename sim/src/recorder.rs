@@ -81,6 +81,24 @@ impl Recorder {
         self.inner().note(Entry { at, place, fact });
     }
 
+    /// Something happened, perhaps in the middle of something else here. Returns false if it could
+    /// not be noted for that reason.
+    pub fn try_note(&self, place: Place, fact: Fact) -> bool {
+        let Some(at) = turmoil::sim_elapsed().or_else(|| {
+            let inner = self.0.try_lock().ok()?;
+            Some(inner.between_steps)
+        }) else {
+            return false;
+        };
+        match self.0.try_lock() {
+            Ok(mut inner) => {
+                inner.note(Entry { at, place, fact });
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
     /// The world as it stands between two steps, for the oracles that look at it.
     pub fn look(&self, sight: &Sight<'_>) {
         let mut inner = self.inner();
