@@ -65,6 +65,8 @@ pub enum Fact {
     Committed(Commit),
     /// The journal has refused to.
     NotCommitted,
+    /// The controller has acknowledged a worker's report.
+    Acknowledged(WorkerId),
     /// A new connection to the controller was made.
     Connected,
 

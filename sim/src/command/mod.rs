@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 /// Simulates clusters of node agents, from seeds.
 #[derive(Debug, Parser)]
 #[command(version)]
-pub struct Command {
+pub(crate) struct Command {
     #[command(subcommand)]
     what: What,
 }
@@ -44,7 +44,7 @@ enum What {
 
 impl Command {
     /// Does it.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Run(run) => run.run(),
             What::Replay(replay) => replay.run(),

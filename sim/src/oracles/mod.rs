@@ -67,7 +67,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p02_durable::Durable::default()),
         Box::new(p03_once::Once::default()),
         Box::new(p04_reported::Reported),
-        Box::new(p05_once_acknowledged::OnceAcknowledged),
+        Box::new(p05_once_acknowledged::OnceAcknowledged::default()),
         Box::new(p06_own_processes::OwnProcesses),
         Box::new(p07_adoption::Adoption),
         Box::new(p08_forced_stop::ForcedStop::new(plan.temper.slow_death > 0)),

@@ -14,7 +14,7 @@ use crate::{
 
 /// Keeps every state that each journal was in, since the life before.
 #[derive(Default)]
-pub struct Durable {
+pub(super) struct Durable {
     states: BTreeMap<usize, Vec<Rows>>,
 }
 
@@ -26,10 +26,12 @@ impl Oracle for Durable {
     fn see(&mut self, entry: &Entry, past: &Past) -> Verdict {
         let Place::Agent(agent) = entry.place else { return Ok(()) };
         match &entry.fact {
-            Fact::Answered(Reply::Started(Ok(id))) => {
-                if !past.agents[agent].rows.contains_key(id) {
-                    return Err(format!("worker {id} was named before it was in the journal"));
-                }
+            Fact::Answered(Reply::Started(Ok(id))) if !past.agents[agent].rows.contains_key(id) => {
+                return Err(format!("worker {id} was named before it was in the journal"));
+            }
+            Fact::Spawns(launch) if !past.agents[agent].rows.contains_key(&launch.worker) => {
+                let id = launch.worker;
+                return Err(format!("worker {id} was spawned before it was in the journal"));
             }
             Fact::Committed(commit) => {
                 let states = self.states.entry(agent).or_default();

@@ -19,7 +19,7 @@ use crate::{
 const AT_LEAST: Duration = Duration::from_secs(20);
 
 /// Holds what arrives at the controller against the process tables.
-pub struct Reported;
+pub(super) struct Reported;
 
 impl Oracle for Reported {
     fn promise(&self) -> &'static str {

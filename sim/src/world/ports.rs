@@ -23,11 +23,11 @@ use crate::{
 
 /// The disk of one machine. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Disk(Arc<Mutex<Option<&'static str>>>);
+pub(super) struct Disk(Arc<Mutex<Option<&'static str>>>);
 
 impl Disk {
     /// Takes no writes from now on, for this reason; or takes them again.
-    pub fn set(&self, error: Option<&'static str>) {
+    pub(super) fn set(&self, error: Option<&'static str>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
@@ -37,7 +37,7 @@ impl Disk {
 }
 
 /// The real journal on a disk that fails by plan.
-pub struct WatchedJournal {
+pub(super) struct WatchedJournal {
     /// The real one.
     pub inner: SqliteJournal,
     /// What it lies on.
@@ -73,7 +73,7 @@ impl Journal for WatchedJournal {
 }
 
 /// The real calls to the controller.
-pub struct WatchedController<C> {
+pub(super) struct WatchedController<C> {
     /// The real port.
     pub inner: C,
     /// Whose it is.
@@ -101,7 +101,7 @@ impl<C: Controller> Controller for WatchedController<C> {
 }
 
 /// Production's log and metrics, and the trace.
-pub struct Watcher {
+pub(super) struct Watcher {
     agent: usize,
     recorder: Recorder,
     links: Links,
@@ -110,7 +110,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Looks on at one life of an agent.
-    pub fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
+    pub(super) fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
         let production = Observers::new(Arc::new(Metrics::new()));
         Self { agent, recorder, links, production }
     }
@@ -131,6 +131,9 @@ impl Observer for Watcher {
             }
             Event::Request { ask, .. } => self.note(Fact::Asked(ask.clone())),
             Event::Shutdown(how) => self.note(Fact::Told(*how)),
+            Event::ReportAnswered { worker, result: Ok(()) } => {
+                self.note(Fact::Acknowledged(*worker));
+            }
             Event::Connected => self.note(Fact::Connected),
             _ => {}
         }
