@@ -6,11 +6,13 @@
 //! | `replay` | one seed, with its plan and its whole trace |
 //! | `check-determinism` | each seed twice, and once without jumps of wall clocks |
 //! | `shrink` | finds the fewest deeds with which a seed still fails |
+//! | `planted` | plants bugs and tells how soon which oracle sees them |
 
 mod campaign;
 mod child;
 mod determinism;
 mod one;
+mod planted;
 mod replay;
 mod shrink;
 mod story;
@@ -37,6 +39,8 @@ enum What {
     CheckDeterminism(determinism::CheckDeterminism),
     /// Find the fewest deeds with which a seed still fails, and write that plan.
     Shrink(shrink::Shrink),
+    /// Plant bugs in a copy of the source, and tell how soon which oracle sees them.
+    Planted(planted::Planted),
     /// Run one seed in this process and print its outcome as JSON.
     #[command(hide = true)]
     One(one::One),
@@ -50,6 +54,7 @@ impl Command {
             What::Replay(replay) => replay.run(),
             What::CheckDeterminism(check) => check.run(),
             What::Shrink(shrink) => shrink.run(),
+            What::Planted(planted) => planted.run(),
             What::One(one) => one.run(),
         }
     }

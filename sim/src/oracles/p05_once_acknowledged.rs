@@ -52,7 +52,8 @@ impl Oracle for OnceAcknowledged {
         self.fresh.retain(|id, (agent, at)| {
             let agent = &past.agents[*agent];
             let written = agent.rows.get(id).is_none_or(|row| row.reported_at.is_some());
-            let excused = !agent.journal_works || agent.running_since.is_none_or(|since| since > *at);
+            let excused =
+                !agent.journal_works || agent.running_since.is_none_or(|since| since > *at);
             if !written && !excused && *at + SOON < sight.now {
                 late = Some((*id, *at));
             }
