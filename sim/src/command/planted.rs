@@ -75,8 +75,7 @@ impl Planted {
             Command::new("cargo")
                 .args(["build", "--quiet", "--package", "arroyo-node-sim", "--target-dir"])
                 .arg(&target)
-                .current_dir(&copy)
-                .env("RUSTFLAGS", "--cap-lints allow"),
+                .current_dir(&copy),
         )?;
         let summary = target.join("summary.json");
         Command::new(target.join("debug/arroyo-node-sim"))

@@ -14,6 +14,7 @@ mod p09_causes;
 mod p10_heartbeats;
 mod p12_bad_input;
 mod release;
+mod stop_answers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -75,6 +76,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p10_heartbeats::Heartbeats),
         Box::new(p12_bad_input::BadInput),
         Box::new(release::Release),
+        Box::new(stop_answers::StopAnswers),
         Box::new(conduct::Conduct),
     ]
 }

@@ -1,11 +1,13 @@
 //! The ports of an agent, looked at: the same calls, recorded as they pass.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use arroyo_node::{
+    ids::{RequestId, WorkerId},
     machine::{Ask, Commit, Effect, Event, Now, Registration, Reply, Report, View, Wall},
     runtime::{
         journal::SqliteJournal,
@@ -106,13 +108,15 @@ pub(super) struct Watcher {
     recorder: Recorder,
     links: Links,
     production: Observers,
+    /// StopWorkers that are not answered yet.
+    stops: BTreeMap<RequestId, WorkerId>,
 }
 
 impl Watcher {
     /// Looks on at one life of an agent.
     pub(super) fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
         let production = Observers::new(Arc::new(Metrics::new()));
-        Self { agent, recorder, links, production }
+        Self { agent, recorder, links, production, stops: BTreeMap::new() }
     }
 
     fn note(&self, fact: Fact) {
@@ -129,7 +133,12 @@ impl Observer for Watcher {
                 start.env.clear();
                 self.note(Fact::Asked(Ask::Start(start)));
             }
-            Event::Request { ask, .. } => self.note(Fact::Asked(ask.clone())),
+            Event::Request { request, ask } => {
+                if let Ask::Stop { worker, .. } = ask {
+                    self.stops.insert(*request, *worker);
+                }
+                self.note(Fact::Asked(ask.clone()));
+            }
             Event::Shutdown(how) => self.note(Fact::Told(*how)),
             Event::ReportAnswered { worker, result: Ok(()) } => {
                 self.note(Fact::Acknowledged(*worker));
@@ -141,7 +150,12 @@ impl Observer for Watcher {
 
     fn effect(&mut self, now: Now, effect: &Effect) {
         self.production.effect(now, effect);
-        if let Effect::Reply { reply, .. } = effect {
+        if let Effect::Reply { request, reply } = effect {
+            if let Reply::Stopped(status) = reply
+                && let Some(worker) = self.stops.remove(request)
+            {
+                return self.note(Fact::StopAnswered(worker, *status));
+            }
             self.note(Fact::Answered(reply.clone()));
             if matches!(reply, Reply::Started(Ok(_))) {
                 self.links.start_answered(self.agent, &self.recorder);
