@@ -68,11 +68,11 @@ impl Plan {
         for _ in 0..between(rng, 0, self.trouble_ms / every) {
             let agent = pick(rng, self.agents.len());
             let call = draw_call(rng);
+            let at_ms = below(rng, self.trouble_ms);
             if let Call::Drain(true) = call {
-                let until = below(rng, self.trouble_ms);
+                let until = at_ms + between(rng, 500, 15_000);
                 self.add(until, Deed::Call { agent, call: Call::Drain(false) });
             }
-            let at_ms = below(rng, self.trouble_ms);
             self.add(at_ms, Deed::Call { agent, call });
         }
     }
