@@ -45,3 +45,29 @@ fn a_replay_can_be_drawn_as_a_page_of_its_own() {
     let page = std::fs::read_to_string(page).expect("it was drawn");
     assert!(page.contains("agent-1") && page.contains("class=\"worker\""), "no workers drawn");
 }
+
+#[test]
+fn a_failure_shrinks_to_the_deeds_that_it_needs_and_is_replayed_from_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plan = directory.path().join("plan.json");
+    let plan = plan.to_str().expect("a plain path");
+    let canary = arroyo_node_sim::plan::draw::CANARY.to_string();
+    let output = simulator(&["shrink", &canary, "--out", plan]);
+    assert!(output.status.success(), "{}", text(&output));
+    // The canary needs none.
+    assert!(text(&output).contains("0 deeds"), "{}", text(&output));
+    let output = simulator(&["replay", &canary, "--plan", plan]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("canary"), "{}", text(&output));
+}
+
+#[test]
+fn a_plan_is_the_same_each_time_and_survives_being_written_down() {
+    for seed in 0..200 {
+        let plan = arroyo_node_sim::plan::Plan::draw(seed);
+        assert_eq!(plan, arroyo_node_sim::plan::Plan::draw(seed));
+        let text = serde_json::to_string(&plan).expect("plain data");
+        let read: arroyo_node_sim::plan::Plan = serde_json::from_str(&text).expect("as written");
+        assert_eq!(read, plan);
+    }
+}
