@@ -51,7 +51,8 @@ fn files_are_short() {
 
 #[test]
 fn an_import_against_the_direction_would_be_seen() {
-    let text = "use crate::{\n    ids::WorkerId,\n    cli::Exit,\n};\nfn f() { crate::rpc::serve() }";
+    let text =
+        "use crate::{\n    ids::WorkerId,\n    cli::Exit,\n};\nfn f() { crate::rpc::serve() }";
     let imported: Vec<_> = imports(text).into_iter().map(|(_, module)| module).collect();
     assert_eq!(imported, ["ids", "cli", "rpc"]);
     assert!(layer_of("cli") > layer_of("machine"));
