@@ -314,35 +314,44 @@ mod tests {
         StateDir::open(&path).unwrap();
     }
 
+    struct KillOnDrop(process::Child);
+
+    impl Drop for KillOnDrop {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
     #[test]
     fn an_agent_that_was_killed_keeps_nobody_out() {
         let (_dir, path) = fresh();
         fs::create_dir_all(&path).unwrap();
         // Holds the lock as an agent does, until it is killed.
-        let mut killed = process::Command::new("flock")
+        let killed = process::Command::new("flock")
             .args(["--exclusive", "--no-fork"])
             .arg(path.join("lock"))
             .args(["sleep", "60"])
-            .spawn()
-            .unwrap();
-        fs::write(path.join("lock"), killed.id().to_string()).unwrap();
+            .spawn();
+        let killed = KillOnDrop(killed.unwrap());
+        let pid = killed.0.id().to_string();
+        fs::write(path.join("lock"), &pid).unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         let refusal = loop {
             match StateDir::open(&path) {
                 Err(refusal) => break refusal,
                 // It has not got the lock yet; put back what was written over.
                 Ok(state) => {
-                    fs::write(path.join("lock"), killed.id().to_string()).unwrap();
+                    fs::write(path.join("lock"), &pid).unwrap();
                     drop(state);
                 }
             }
             assert!(std::time::Instant::now() < deadline, "the lock was never taken");
             std::thread::sleep(Duration::from_millis(5));
         };
-        assert!(refusal.to_string().contains(&killed.id().to_string()), "{refusal}");
+        assert!(refusal.to_string().contains(&pid), "{refusal}");
 
-        killed.kill().unwrap();
-        killed.wait().unwrap();
+        drop(killed);
         StateDir::open(&path).unwrap();
         let pid = fs::read_to_string(path.join("lock")).unwrap();
         assert_eq!(pid.trim(), process::id().to_string());
