@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rand::{TryRng as _, rngs::SysRng};
 use tokio::{
@@ -41,9 +41,11 @@ use crate::{
 
 pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode> {
     let now = SystemClock.now();
-    let state = StateDir::open(&settings.state_dir)?;
-    let mut notices = state.notices().to_vec();
+    let mut state = StateDir::open(&settings.state_dir)?;
+    let mut notices = Vec::new();
     let (journal, recovered) = open_journal(&settings, &state, &mut notices)?;
+    let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
+    notices.extend_from_slice(state.notices());
     let (mailbox, inbox) = mailbox();
     let processes = supervise(&settings, &state, mailbox.events())?;
 
@@ -52,7 +54,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let address = listener.local_addr()?;
 
     let mut config = settings.machine.clone();
-    config.machine = settings.machine_id.clone().unwrap_or_else(|| state.machine_id().clone());
+    config.machine = machine_id;
     config.address = advertised(settings.advertise_host.as_deref(), address);
     info!(
         machine_id = %config.machine, %address, advertised = config.address,
@@ -92,6 +94,26 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(BoundNode { driver, service, incoming, address, metrics, _state: state })
+}
+
+/// The name that the operator set, or the one that is kept. The controller knows workers by the name
+/// of their machine, so it does not change while any of them is alive or unreported.
+fn identify(
+    configured: Option<&MachineId>,
+    state: &mut StateDir,
+    recovered: &Recovered,
+) -> anyhow::Result<MachineId> {
+    let kept = state.machine_id().clone();
+    let Some(configured) = configured.filter(|id| **id != kept) else { return Ok(kept) };
+    let bound = recovered.workers.iter().filter(|worker| worker.reported_at.is_none()).count();
+    ensure!(
+        bound == 0,
+        "this machine's id is {kept:?} and {bound} of its workers are alive or not reported yet, so \
+         it cannot become {configured:?} now: start once more as {kept:?} and stop the workers, or \
+         keep that id"
+    );
+    state.keep_machine_id(configured);
+    Ok(configured.clone())
 }
 
 fn open_journal(
