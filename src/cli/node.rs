@@ -85,6 +85,12 @@ pub struct Args {
         default_value = "5s"
     )]
     kill_after: Duration,
+    /// The same when the agent ends with its workers
+    #[arg(
+        long, value_name = "DURATION", value_parser = humantime::parse_duration,
+        default_value = "10s"
+    )]
+    shutdown_kill_after: Duration,
     /// Be the parent of the workers, without a shim: their exit statuses are lost with the agent
     #[arg(long)]
     no_shim: bool,
@@ -127,6 +133,7 @@ impl Args {
             .machine(|config| {
                 config.fence_after = self.fence_after;
                 config.kill_after = self.kill_after;
+                config.shutdown_kill_after = self.shutdown_kill_after;
             });
         if let Some(id) = &self.id {
             builder = builder.machine_id(MachineId::new(id));
