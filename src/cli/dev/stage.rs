@@ -17,7 +17,7 @@ use crate::{
     runtime::{
         clock::SystemClock,
         node::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, NodeServer, Supervision},
-        process::{WorkerCommand, send_signal},
+        process::{WorkerCommand, send_signal, shim::ShimConfig},
         shutdown::{ShutdownTrigger, shutdown_channel},
     },
 };
@@ -72,7 +72,7 @@ impl Stage {
             .controller(format!("http://{controller_address}"))
             .state_dir(&state_dir)
             .worker(worker.clone())
-            .supervision(Supervision::InProcess)
+            .supervision(Supervision::Shim(ShimConfig::THIS_PROGRAM.into()))
             .build()
             .bind()
             .await?;
