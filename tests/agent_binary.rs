@@ -247,7 +247,8 @@ async fn what_ends_while_there_is_no_agent_is_reported_by_the_next() {
     agent.program.kill().await;
     crash(&workers[&alone]).await;
     crash(&workers[&leaves_children]).await;
-    assert_eq!(home.mark.count_of(leaves_children), 2);
+    // A shim ends what a worker leaves behind whether there is an agent or not.
+    assert!(support::SHIM || home.mark.count_of(leaves_children) == 2);
 
     let agent = home.run(&recorder.url(), &[]).await;
     for (id, slots) in [(alone, 2), (leaves_children, 3)] {

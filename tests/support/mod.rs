@@ -39,7 +39,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_arroyo-node");
 
 /// Whether the workers of these tests' agents belong to a shim, which keeps their exit statuses
 /// while there is no agent.
-pub const SHIM: bool = false;
+pub const SHIM: bool = true;
 
 /// What [`SHIM`] means on the command line.
 pub fn supervision_flags() -> &'static [&'static str] {
