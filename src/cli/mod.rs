@@ -18,6 +18,7 @@ pub mod logging;
 pub mod misbehave;
 pub mod node;
 pub mod ps;
+pub mod shim;
 pub mod shutdown;
 pub mod start;
 pub mod status;
@@ -84,6 +85,9 @@ pub enum Command {
     Shutdown(shutdown::ShutdownArgs),
     /// End an agent and leave its workers running, for an upgrade
     Detach(shutdown::DetachArgs),
+    /// Be the parent of an agent's workers, which outlives the agent; agents start it themselves
+    #[command(hide = true)]
+    Shim(shim::Args),
     /// Be a worker: the built-in one, for demonstrations and tests
     Worker(worker::Args),
     /// Be a descendant of the built-in worker
@@ -105,6 +109,7 @@ impl Command {
             Self::Undrain(args) => args.run(false),
             Self::Shutdown(args) => args.run(),
             Self::Detach(args) => args.run(),
+            Self::Shim(args) => args.run(),
             Self::Worker(args) => args.run(),
             Self::WorkerChild(args) => args.run(),
         }

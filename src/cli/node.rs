@@ -26,7 +26,7 @@ use crate::{
     runtime::{
         clock::SystemClock,
         node::{BoundNode, DEFAULT_PORT, NodeBuilder, NodeServer, Supervision},
-        process::WorkerCommand,
+        process::{WorkerCommand, shim::ShimConfig},
         shutdown::{ShutdownGuard, ShutdownTrigger, shutdown_channel},
     },
 };
@@ -145,7 +145,7 @@ impl Args {
             builder = builder.state_dir(path);
         }
         if !self.no_shim {
-            builder = builder.supervision(Supervision::Shim(this_program()?));
+            builder = builder.supervision(Supervision::Shim(ShimConfig::THIS_PROGRAM.into()));
         }
         Ok(builder)
     }

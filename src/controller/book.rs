@@ -151,7 +151,8 @@ impl Books {
         job: &JobSpec,
         generation: Generation,
     ) -> Result<Vec<Placement>, NotEnoughSlots> {
-        let free = self.nodes.values().map(Node::free).sum();
+        // Nodes may offer any number of slots: together more than can be counted.
+        let free = self.nodes.values().map(Node::free).fold(0, u64::saturating_add);
         if job.slots > free {
             self.events.push(ControllerEvent::NotEnoughSlots {
                 job: job.id.clone(),

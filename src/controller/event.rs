@@ -266,6 +266,6 @@ impl Snapshot {
 
     /// The slots that are free on all nodes together.
     pub fn free_slots(&self) -> u64 {
-        self.nodes.values().map(Node::free).sum()
+        self.nodes.values().map(Node::free).fold(0, u64::saturating_add)
     }
 }

@@ -12,7 +12,7 @@ pub use serve::serve;
 
 /// `arroyo_rpc`: the contract with stock Arroyo, see `proto/arroyo_rpc.proto`.
 #[expect(missing_docs, reason = "generated; the contract is documented in proto/")]
-#[allow(unreachable_pub, clippy::all, clippy::unwrap_used)]
+#[allow(unreachable_pub, clippy::all, clippy::too_many_lines, clippy::unwrap_used)]
 pub mod wire {
     pub use super::finished::{FinishedWorker, WorkerFinishedReq};
     tonic::include_proto!("arroyo_rpc");
@@ -20,7 +20,7 @@ pub mod wire {
 
 /// `arroyo_node.v1`: what this agent offers beyond stock, see `proto/arroyo_node_v1.proto`.
 #[expect(missing_docs, reason = "generated; the contract is documented in proto/")]
-#[allow(unreachable_pub, clippy::all, clippy::unwrap_used)]
+#[allow(unreachable_pub, clippy::all, clippy::too_many_lines, clippy::unwrap_used)]
 pub mod admin_wire {
     tonic::include_proto!("arroyo_node.v1");
 }

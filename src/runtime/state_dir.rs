@@ -97,6 +97,14 @@ impl StateDir {
         &self.machine_id
     }
 
+    /// Makes this the agent's name from now on, in place of the one that was kept.
+    pub fn keep_machine_id(&mut self, id: &MachineId) {
+        if *id != self.machine_id {
+            keep_machine_id(&self.path.join("machine-id"), id, &mut self.notices);
+            self.machine_id = id.clone();
+        }
+    }
+
     /// What opening it turned up that a person should know.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
@@ -195,7 +203,12 @@ fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
         Err(reason) => set_aside_with_notice(path, &reason, notices),
     }
     let id = MachineId::from(Uuid::new_v4().to_string());
-    match write_machine_id(path, &id, notices) {
+    keep_machine_id(path, &id, notices);
+    id
+}
+
+fn keep_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) {
+    match write_machine_id(path, id, notices) {
         Ok(()) => tracing::info!(machine_id = %id, path = %path.display(), "new machine id"),
         Err(error) => notices.push(Notice::new(format!(
             "The machine id {id} could not be kept in {} ({error}): the agent will have another \
@@ -203,7 +216,6 @@ fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
             path.display()
         ))),
     }
-    id
 }
 
 /// `None` if there is none yet; otherwise why what is there is not one.
@@ -315,34 +327,50 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_the_operator_gave_is_kept() {
+        let (_dir, path) = fresh();
+        StateDir::open(&path).unwrap().keep_machine_id(&MachineId::from("node-a"));
+        assert_eq!(id_of(&path), "node-a");
+    }
+
+    struct KillOnDrop(process::Child);
+
+    impl Drop for KillOnDrop {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
     fn an_agent_that_was_killed_keeps_nobody_out() {
         let (_dir, path) = fresh();
         fs::create_dir_all(&path).unwrap();
         // Holds the lock as an agent does, until it is killed.
-        let mut killed = process::Command::new("flock")
+        let killed = process::Command::new("flock")
             .args(["--exclusive", "--no-fork"])
             .arg(path.join("lock"))
             .args(["sleep", "60"])
-            .spawn()
-            .unwrap();
-        fs::write(path.join("lock"), killed.id().to_string()).unwrap();
+            .spawn();
+        let killed = KillOnDrop(killed.unwrap());
+        let pid = killed.0.id().to_string();
+        fs::write(path.join("lock"), &pid).unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         let refusal = loop {
             match StateDir::open(&path) {
                 Err(refusal) => break refusal,
                 // It has not got the lock yet; put back what was written over.
                 Ok(state) => {
-                    fs::write(path.join("lock"), killed.id().to_string()).unwrap();
+                    fs::write(path.join("lock"), &pid).unwrap();
                     drop(state);
                 }
             }
             assert!(std::time::Instant::now() < deadline, "the lock was never taken");
             std::thread::sleep(Duration::from_millis(5));
         };
-        assert!(refusal.to_string().contains(&killed.id().to_string()), "{refusal}");
+        assert!(refusal.to_string().contains(&pid), "{refusal}");
 
-        killed.kill().unwrap();
-        killed.wait().unwrap();
+        drop(killed);
         StateDir::open(&path).unwrap();
         let pid = fs::read_to_string(path.join("lock")).unwrap();
         assert_eq!(pid.trim(), process::id().to_string());

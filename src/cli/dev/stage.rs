@@ -19,7 +19,7 @@ use crate::{
         node::{
             BoundNode, DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, NodeBuilder, NodeServer, Supervision,
         },
-        process::{WorkerCommand, send_signal},
+        process::{WorkerCommand, send_signal, shim::ShimConfig},
         shutdown::{ShutdownTrigger, shutdown_channel},
     },
 };
@@ -74,7 +74,7 @@ impl Stage {
             .controller(format!("http://{controller_address}"))
             .state_dir(&state_dir)
             .worker(worker.clone())
-            .supervision(Supervision::InProcess);
+            .supervision(Supervision::Shim(ShimConfig::THIS_PROGRAM.into()));
         let node = bind_node_near(builder, DEFAULT_PORT).await?;
         let (agent_address, view) = (node.address().to_string(), node.view());
         let (trigger, guard) = shutdown_channel();

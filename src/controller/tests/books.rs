@@ -257,6 +257,17 @@ fn a_stop_goes_where_the_worker_is_as_long_as_that_is_known() {
 }
 
 #[test]
+fn nodes_that_offer_more_than_can_be_counted_do_no_harm() {
+    let mut books = Books::default();
+    for node in ["a", "b"] {
+        books.register(Mono::default(), node.into(), u64::MAX, "host:1".into());
+    }
+    let placed = books.place(&JobSpec::new("j", u64::MAX), Generation(1)).unwrap();
+    assert_eq!(placed.len(), 1);
+    assert_eq!(books.snapshot().free_slots(), u64::MAX);
+}
+
+#[test]
 fn a_job_that_makes_no_sense_is_refused() {
     let mut books = Books::default();
     let mut job = JobSpec::new("j", 0);

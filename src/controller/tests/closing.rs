@@ -1,6 +1,6 @@
 //! A controller that goes away: at once, with everything, and its port is free again.
 
-use tokio::sync::oneshot;
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::oneshot};
 use tonic::Code;
 
 use super::{
@@ -47,8 +47,21 @@ async fn dropping_it_cuts_connections_and_a_new_one_takes_the_port() {
     let mut job = JobSpec::new("j", 1);
     job.last_generation = Generation(1);
     cluster.controller.submit(job).unwrap();
-    let again = cluster.node("a", 2).await;
-    drop(again);
+    let mut node = cluster.node("a", 2).await;
+    assert_eq!(node.next_start().await.request.generation, 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_does_not_hold_up_the_end() {
+    let cluster = Cluster::new(quick()).await;
+    let mut mute = TcpStream::connect(&cluster.address).await.unwrap();
+    // Connections are taken in order: once this node is registered, the mute one has been taken.
+    let _node = cluster.node("a", 1).await;
+    drop(cluster.controller);
+    within(cluster.serving).await.unwrap().unwrap();
+    let mut rest = Vec::new();
+    // An orderly end or a reset, as the peer's system has it.
+    let _ = within(mute.read_to_end(&mut rest)).await;
 }
 
 #[tokio::test]

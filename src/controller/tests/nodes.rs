@@ -179,6 +179,21 @@ async fn a_refused_start_frees_the_slots_and_is_tried_again_in_the_same_generati
 }
 
 #[tokio::test]
+async fn a_refused_start_frees_the_slots_of_those_that_were_to_follow() {
+    let cluster = Cluster::new(quick()).await;
+    let mut large = cluster.node("large", 3).await;
+    let mut small = cluster.node("small", 1).await;
+    large.on_start(OnStart::Refuse(Code::Internal));
+    cluster.submit("j", 4);
+    large.next_start().await;
+    // All four slots are needed again, those of the node that was never asked too.
+    large.next_start().await;
+    small.next_start().await;
+    let books = cluster.until_state("j", JobState::Running).await;
+    assert_eq!((books.counters.refused, books.counters.started), (1, 2));
+}
+
+#[tokio::test]
 async fn a_job_that_no_node_will_start_fails_after_as_many_attempts_as_in_stock() {
     let cluster = Cluster::new(quick()).await;
     let mut node = cluster.node("a", 1).await;

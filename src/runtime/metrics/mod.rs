@@ -143,6 +143,10 @@ impl Metrics {
                 all.signals_sent.with_label_values(&[signal_label(*signal)]).inc();
                 self.begin(Lap::Stop(*worker));
             }
+            // Those that a reboot ended raise no event of their own.
+            Effect::Announce(report) if report.exit == Exit::Lost => {
+                all.workers_ended.with_label_values(&[exit_label(report.exit)]).inc();
+            }
             Effect::Register(_) => self.begin(Lap::Register),
             Effect::Heartbeat { .. } => self.begin(Lap::Heartbeat),
             Effect::Report(report) => self.begin(Lap::Report(report.worker)),

@@ -1,9 +1,11 @@
 //! What `/proc` tells of processes: kinship, start time, and whose worker a process calls itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _},
+    path::Path,
+    process,
 };
 
 use crate::{ids::WorkerId, machine::Process};
@@ -82,10 +84,9 @@ pub(super) fn is_same(process: Process) -> bool {
     matches!(stat(process.pid), Ok(Some(stat)) if stat.process == process)
 }
 
-/// All processes of the machine (of this pid namespace), by pid.
+/// Processes by pid.
 ///
-/// Not a snapshot: processes start and end while it is taken. A process started meanwhile mostly
-/// has a higher pid than all others and is still met.
+/// Not a snapshot: processes start and end while it is taken.
 pub(super) struct Table {
     /// In clock ticks since boot, as start times are.
     pub(super) began_at: u64,
@@ -93,6 +94,8 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// All processes of the machine (of this pid namespace). One that is started meanwhile mostly
+    /// has a higher pid than all others and is still met.
     pub(super) fn read() -> io::Result<Self> {
         let began_at = ticks_since_boot()?;
         let mut processes = BTreeMap::new();
@@ -106,6 +109,55 @@ impl Table {
         }
         Ok(Self { began_at, processes })
     }
+
+    /// The descendants of this process, which must have one thread and be their subreaper;
+    /// without the children to be skipped and what is below them.
+    ///
+    /// Misses nobody: who loses its parent meanwhile becomes a child of this process, whose list
+    /// of children only it can shorten, and which is read until it holds nobody new.
+    pub(super) fn read_descendants(skip: &BTreeSet<u32>) -> io::Result<Self> {
+        let began_at = ticks_since_boot()?;
+        let mut processes = BTreeMap::new();
+        loop {
+            let mut unseen = children(process::id())?;
+            unseen.retain(|pid| !skip.contains(pid) && !processes.contains_key(pid));
+            if unseen.is_empty() {
+                return Ok(Self { began_at, processes });
+            }
+            while let Some(pid) = unseen.pop() {
+                if !processes.contains_key(&pid)
+                    && let Some(stat) = stat(pid)?
+                {
+                    processes.insert(pid, stat);
+                    unseen.extend(children(pid)?);
+                }
+            }
+        }
+    }
+}
+
+/// Whether this kernel lists the children of processes (`CONFIG_PROC_CHILDREN`).
+pub(super) fn lists_children() -> bool {
+    Path::new("/proc/thread-self/children").exists()
+}
+
+fn children(pid: u32) -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    let threads = match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads,
+        Err(error) if is_gone(&error) => return Ok(children),
+        Err(error) => return Err(error),
+    };
+    for thread in threads {
+        let list = match thread.and_then(|thread| fs::read(thread.path().join("children"))) {
+            Ok(list) => list,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let list = String::from_utf8_lossy(&list);
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    Ok(children)
 }
 
 fn ticks_since_boot() -> io::Result<u64> {
