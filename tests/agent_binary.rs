@@ -58,7 +58,7 @@ async fn a_port_that_is_taken_is_named_and_nobody_is_registered() {
     assert_eq!(program.end().await.code(), Some(1));
     let error = program.line_with("error: ").await;
     assert!(error.contains(&format!("cannot bind {}", home.address)), "{error}");
-    assert!(error.contains("--bind"), "{error}");
+    assert!(error.contains("--bind-address and --rpc-port"), "{error}");
     assert!(error.contains("in use"), "{error}");
     assert!(recorder.record().registrations.is_empty());
 }

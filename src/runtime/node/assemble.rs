@@ -211,7 +211,7 @@ fn controller_client(
 fn explain_bind(address: SocketAddr) -> String {
     format!(
         "cannot bind {address} for the gRPC API: is another agent running here? \
-         `--bind` and ARROYO__NODE__RPC_PORT choose another address"
+         --bind-address and --rpc-port (ARROYO__NODE__RPC_PORT) choose another address"
     )
 }
 
