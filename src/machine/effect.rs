@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    event::{Reply, StartError},
-    record::{Commit, Record},
+    event::Reply,
+    record::Commit,
     time::Wall,
     worker::{Dialect, Exit, Process, WorkerSpec},
 };
@@ -52,6 +52,8 @@ pub enum Effect {
     },
     /// Tell the controller of a worker's end. Answered by `ReportAnswered`.
     Report(Report),
+    /// Tell whoever listens inside this process of a worker's end: once per agent that owes it.
+    Announce(Report),
     /// End the agent's process; nothing follows.
     Finish,
 }
@@ -76,6 +78,7 @@ impl Effect {
             | Effect::Register(_)
             | Effect::Heartbeat { .. }
             | Effect::Report(_)
+            | Effect::Announce(_)
             | Effect::Finish => false,
         }
     }
@@ -148,19 +151,8 @@ pub struct Effects {
 }
 
 impl Effects {
-    pub(super) fn push(&mut self, effect: Effect) {
-        self.effects.push(effect);
-    }
-
-    pub(super) fn record(&mut self, record: Record) {
-        self.commit.records.push(record);
-    }
-
-    pub(super) fn reply(&mut self, request: RequestId, reply: Reply) {
-        self.push(Effect::Reply { request, reply });
-    }
-
-    pub(super) fn refuse_start(&mut self, request: RequestId, error: StartError) {
-        self.reply(request, Reply::Started(Err(error)));
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.commit.is_empty() && self.effects.is_empty()
     }
 }

@@ -14,6 +14,9 @@ use crate::ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId};
 /// One thing that happened.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
+    /// The agent can be reached: look after the workers that were recovered, and register.
+    /// The first event, and only the first.
+    Begin,
     /// Somebody asks for something.
     Request {
         /// Where the reply goes.
@@ -256,9 +259,16 @@ pub enum StartError {
     /// The program could not be run.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The worker was stopped before its program ran.
-    #[error("the worker was stopped before its program ran")]
-    Stopped,
+    /// The caller's name for this attempt has been used for another one.
+    #[error(
+        "request id {key:?} was used for another worker, of job {job:?}; use a new one for each attempt"
+    )]
+    KeyReused {
+        /// The name.
+        key: StartKey,
+        /// The job of the attempt that it named first.
+        job: JobId,
+    },
 }
 
 /// Why a program could not be run.

@@ -15,7 +15,7 @@ use super::wire::{WorkerContext, WorkerInfo};
 /// Tells the controller that a worker ended and that its slots are free.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct WorkerFinishedReq {
-    /// Who ended, and in which dialect that is said.
+    /// Who ended, and in which dialect that is said. Read as `None` where nobody is named.
     pub worker: Option<FinishedWorker>,
     /// When it ended, in microseconds since the Unix epoch; not sent in 0.15.
     pub time: u64,
@@ -33,15 +33,30 @@ pub enum FinishedWorker {
 }
 
 impl FinishedWorker {
+    /// Reads field 1, in the dialect that it is written in.
     fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // Only one of the two can be read from bytes that say anything: every field that they
-        // share a number with has another wire type.
-        match WorkerContext::decode(bytes) {
-            Ok(context) => Ok(Self::Context(context)),
-            Err(error) => match WorkerInfo::decode(bytes) {
-                Ok(info) => Ok(Self::Info(info)),
-                Err(_) => Err(error),
-            },
+        match (WorkerContext::decode(bytes), WorkerInfo::decode(bytes)) {
+            // If both can be read, none of the numbers that they share is there: each of those has
+            // another wire type in the other dialect. What is left is the pipeline, of 0.16.
+            (Ok(context), _) => Ok(Self::Context(context)),
+            (Err(_), Ok(info)) => Ok(Self::Info(info)),
+            (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    /// Takes in another field 1 of the same message. In another dialect it is an error.
+    fn merge(mut self, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match &mut self {
+            Self::Info(info) => info.merge(bytes)?,
+            Self::Context(context) => context.merge(bytes)?,
+        }
+        Ok(self)
+    }
+
+    fn says_nothing(&self) -> bool {
+        match self {
+            Self::Info(info) => *info == WorkerInfo::default(),
+            Self::Context(context) => *context == WorkerContext::default(),
         }
     }
 
@@ -85,7 +100,12 @@ impl Message for WorkerFinishedReq {
             WORKER => {
                 let mut bytes = Vec::new();
                 encoding::bytes::merge(wire_type, &mut bytes, buf, ctx)?;
-                self.worker = Some(FinishedWorker::parse(&bytes)?);
+                let worker = match self.worker.take() {
+                    Some(worker) => worker.merge(&bytes)?,
+                    None => FinishedWorker::parse(&bytes)?,
+                };
+                // What says nothing belongs to no dialect.
+                self.worker = Some(worker).filter(|worker| !worker.says_nothing());
                 Ok(())
             }
             TIME => encoding::uint64::merge(wire_type, &mut self.time, buf, ctx),

@@ -1,5 +1,21 @@
 //! The world around the machine: the driver and the ports it works through.
 
+mod address;
+pub mod clock;
+pub mod controller;
+pub mod driver;
+mod execute;
+pub mod journal;
+mod log;
+pub mod metrics;
+pub mod node;
+mod notice;
+mod observer;
 pub mod output;
 pub mod ports;
 pub mod process;
+mod set_aside;
+pub mod shutdown;
+pub mod state_dir;
+
+pub use notice::Notice;

@@ -1,16 +1,18 @@
-//! What the driver needs of the world, as four small traits.
+//! What the driver needs of the world, as a few small traits.
 //!
 //! A port submits and returns: whatever takes time is answered later, as an event through the
 //! [`Events`] that the port was built with. Only [`Journal::commit`] is waited for.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::sync::mpsc;
 
+pub use crate::mailbox::Events;
 use crate::{
     ids::WorkerId,
-    machine::{Commit, Event, Launch, Mono, Now, Process, Registration, Report, Signal, Wall},
+    machine::{
+        Commit, Effect, Event, Launch, Mono, Now, Process, Registration, Report, Signal, View, Wall,
+    },
 };
 
 /// Starts, signals and watches processes.
@@ -63,20 +65,16 @@ pub trait Clock: Send + Sync {
     fn sleep_until(&self, deadline: Mono) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// Where a port's answers go. Never blocks and never fails: when the driver is gone, so is the
-/// need for answers.
-#[derive(Clone, Debug)]
-pub struct Events(mpsc::UnboundedSender<Event>);
-
-impl Events {
-    /// A sender of events, and the driver's end of it.
-    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
-    }
-
-    /// Hands an event to the driver.
-    pub fn send(&self, event: Event) {
-        let _ = self.0.send(event);
-    }
+/// Sees everything that the driver does, and changes nothing: logs, metrics, traces.
+pub trait Observer: Send {
+    /// Before the machine handles it.
+    fn event(&mut self, now: Now, event: &Event);
+    /// Before it is executed.
+    fn effect(&mut self, now: Now, effect: &Effect);
+    /// After a commit was tried; how long it took.
+    fn commit(&mut self, took: Duration, result: Result<(), &JournalError>);
+    /// After each batch was handled; how many events it had.
+    fn batch(&mut self, events: usize);
+    /// When readers get a new view.
+    fn view(&mut self, view: &Arc<View>);
 }

@@ -72,7 +72,7 @@ impl Bench {
             shim: ShimConfig {
                 state_dir: temp.path().to_owned(),
                 program: env!("CARGO_BIN_EXE_arroyo-node").into(),
-                args: ["shim", "--linger-ms", "200"].map(str::to_owned).into(),
+                args: ["shim", "--linger", "200ms"].map(str::to_owned).into(),
             },
             sender,
             events,

@@ -1,0 +1,138 @@
+//! The admin server: plain HTTP for operators and their monitoring. It only reads: the latest view,
+//! the metrics, and what is known since the start. No request can make the agent's loop wait.
+//!
+//! | route | answers |
+//! |---|---|
+//! | `/` | a status page for people; refreshes itself, needs nothing from elsewhere |
+//! | `/api/view` | the same as JSON |
+//! | `/healthz` | 200: the process lives |
+//! | `/readyz` | 200: registered, journal healthy, taking workers; else 503; JSON with the reasons |
+//! | `/metrics` | Prometheus' text format ([`Metrics`](crate::runtime::metrics)) |
+//! | `/status` | `ok` (as stock Arroyo) |
+//! | `/name` | `arroyo-node` (as stock) |
+//! | `/details` | JSON: service, version and what else is known since the start (as stock) |
+
+mod page;
+mod ready;
+pub mod row;
+mod summary;
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+pub use crate::rpc::service::About;
+use crate::{
+    machine::View,
+    runtime::{metrics::Metrics, ports::Clock},
+};
+use ready::Readiness;
+use summary::Summary;
+
+/// The service's name, as stock Arroyo's node gives it.
+const NAME: &str = "arroyo-node";
+
+/// How long open connections may go on once the server is to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the admin server shows.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The agent's latest state.
+    pub view: watch::Receiver<Arc<View>>,
+    /// The agent's metrics.
+    pub metrics: Arc<Metrics>,
+    /// What has been known since the start.
+    pub about: Arc<About>,
+    /// For ages: of the agent, its workers, the controller's last answer.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Serves until `shutdown` ends, and then for at most a second more.
+///
+/// # Errors
+/// The listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let closing = CancellationToken::new();
+    let begun = closing.clone();
+    let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+        shutdown.await;
+        closing.cancel();
+    });
+    let out_of_patience = async {
+        begun.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = server.into_future() => result,
+        () = out_of_patience => Ok(()),
+    }
+}
+
+/// The routes, for a program that has a server of its own.
+pub fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/api/view", get(view))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(async || "ok"))
+        .route("/name", get(async || format!("{NAME}\n")))
+        .route("/details", get(details))
+        .layer(map_response(answer_for_now))
+        .with_state(state)
+}
+
+/// Every answer holds for this moment only, and is what its content type says.
+async fn answer_for_now(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn view(State(state): State<AdminState>) -> Json<Summary> {
+    Json(Summary::of(&state))
+}
+
+async fn readyz(State(state): State<AdminState>) -> impl IntoResponse {
+    let readiness = Readiness::of(&state.view.borrow());
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.encode())
+}
+
+async fn details(State(state): State<AdminState>) -> Json<Value> {
+    let about = &state.about;
+    let facts: serde_json::Map<_, _> =
+        about.facts.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    Json(json!({
+        "service": NAME,
+        "version": about.version,
+        "machine_id": state.view.borrow().machine.as_str(),
+        "controller": about.controller,
+        "facts": facts,
+        "notices": about.notices,
+    }))
+}

@@ -1,0 +1,125 @@
+//! `arroyo-node controller`: the reference controller, for trying agents on several machines
+//! without an Arroyo cluster. It runs the jobs that are named on its command line.
+
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{info, warn};
+
+use super::{Exit, Failure, Options, logging};
+use crate::{
+    controller::{Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector},
+    machine::Dialect,
+    runtime::clock::SystemClock,
+};
+
+/// Where to listen and what to run.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The address to serve on
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5116")]
+    bind: SocketAddr,
+    /// A job to run, with its slots; may be repeated
+    #[arg(long, value_name = "NAME=SLOTS")]
+    job: Vec<JobArg>,
+    /// Variables for the workers' environment; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// Speak as Arroyo 0.15 does
+    #[arg(long)]
+    old_dialect: bool,
+}
+
+#[derive(Clone, Debug)]
+struct JobArg {
+    name: String,
+    slots: u64,
+}
+
+impl FromStr for JobArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, slots) = text.split_once('=').unwrap_or((text, "1"));
+        let slots = slots.parse().map_err(|error| format!("{slots:?} slots: {error}"))?;
+        Ok(Self { name: name.to_owned(), slots })
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Args {
+    pub(super) fn run(self, options: &Options) -> Result<Exit, Failure> {
+        let _logging = logging::init(options.log_format.unwrap_or_default())
+            .context("cannot start logging")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(2)
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(self.serve())?;
+        Ok(Exit::Ok)
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
+        let listener = TcpListener::bind(self.bind).await.with_context(|| {
+            format!("cannot bind {}; --bind chooses another address", self.bind)
+        })?;
+        info!(address = %listener.local_addr()?, "controller serves");
+        let controller =
+            Controller::new(Settings::default(), Arc::new(SystemClock), Arc::new(TcpConnector));
+        let mut events = controller.subscribe();
+        let server = tokio::spawn(controller.serve_tcp(listener, std::future::pending()));
+        for job in &self.job {
+            controller.submit(self.spec(job))?;
+        }
+        loop {
+            tokio::select! {
+                Some(event) = events.recv() => line(&event),
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+            }
+        }
+        info!("stopping the jobs");
+        let jobs = controller.snapshot().jobs;
+        for job in jobs.keys() {
+            controller.stop(job, Stop::Force)?;
+        }
+        tokio::select! {
+            _ = controller.until(|books| books.jobs.values().all(|job| job.state.is_final())) => {}
+            _ = interrupt.recv() => warn!("second signal: ending with jobs still running"),
+            _ = terminate.recv() => warn!("second signal: ending with jobs still running"),
+        }
+        server.abort();
+        Ok(())
+    }
+
+    fn spec(&self, job: &JobArg) -> JobSpec {
+        let mut spec = JobSpec::new(job.name.as_str(), job.slots);
+        spec.env = self.env.iter().cloned().collect();
+        if self.old_dialect {
+            spec.dialect = Dialect::V0_15;
+        }
+        spec
+    }
+}
+
+fn line(event: &ControllerEvent) {
+    match event {
+        ControllerEvent::Heartbeat { known: true, .. } => {}
+        ControllerEvent::Violation(violation) => warn!(%violation, "a node broke its promises"),
+        ControllerEvent::StartRefused { node, job, refusal, .. } => {
+            warn!(%node, job_id = %job, ?refusal, "start refused");
+        }
+        other => info!("{other:?}"),
+    }
+}

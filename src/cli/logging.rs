@@ -1,0 +1,218 @@
+//! Log lines on stderr, in the forms that Arroyo offers (`logging.*` of its configuration).
+//!
+//! Which lines: `RUST_LOG`, in the syntax of tracing-subscriber; `info` if unset. A directive that
+//! makes no sense is an error, not silence.
+
+use std::io::{self, IsTerminal as _};
+
+use thiserror::Error;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::ParseError, fmt::writer::BoxMakeWriter,
+    layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+/// The form of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Plaintext,
+    /// One JSON object a line.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
+}
+
+/// How to log. The names are those of Arroyo's `logging` section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Logging {
+    /// The form of a line.
+    pub format: Format,
+    /// Write from a thread of its own: a stderr that nobody reads then loses lines instead of
+    /// stopping the agent.
+    pub nonblocking: bool,
+    /// With `nonblocking`: how many lines may wait before lines are lost.
+    pub buffered_lines_limit: usize,
+    /// Say in which source file an event is.
+    pub enable_file_name: bool,
+    /// Say in which line of it.
+    pub enable_file_line: bool,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            format: Format::default(),
+            nonblocking: false,
+            buffered_lines_limit: 4096,
+            enable_file_name: false,
+            enable_file_line: false,
+        }
+    }
+}
+
+impl From<Format> for Logging {
+    fn from(format: Format) -> Self {
+        Self { format, ..Self::default() }
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, Error)]
+pub enum LoggingError {
+    /// RUST_LOG makes no sense.
+    #[error("RUST_LOG={value:?} is not a log filter ({error}); try RUST_LOG=info")]
+    Filter {
+        /// What it says.
+        value: String,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+    /// Something in this process logs already.
+    #[error("logging is already set up in this process: call logging::init once")]
+    Already,
+}
+
+/// Keeps the log flowing: drop it last, at the end of `main`, so that waiting lines are written.
+#[must_use = "the last lines are lost if this is dropped early"]
+#[derive(Debug)]
+pub struct LogGuard {
+    _writer: Option<WorkerGuard>,
+}
+
+/// Sends the log lines of this process, and its panics, to stderr from now on.
+pub fn init(logging: impl Into<Logging>) -> Result<LogGuard, LoggingError> {
+    let logging = logging.into();
+    let filter = filter(std::env::var("RUST_LOG").ok().as_deref())?;
+    let (writer, guard) = writer(&logging);
+    Registry::default()
+        .with(lines(&logging, writer, io::stderr().is_terminal()).with_filter(filter))
+        .try_init()
+        .map_err(|_| LoggingError::Already)?;
+    log_panics();
+    Ok(LogGuard { _writer: guard })
+}
+
+fn filter(rust_log: Option<&str>) -> Result<EnvFilter, LoggingError> {
+    let value = rust_log.map(str::trim).filter(|value| !value.is_empty()).unwrap_or("info");
+    EnvFilter::try_new(value)
+        .map_err(|error| LoggingError::Filter { value: value.to_owned(), error })
+}
+
+fn writer(logging: &Logging) -> (BoxMakeWriter, Option<WorkerGuard>) {
+    if !logging.nonblocking {
+        return (BoxMakeWriter::new(io::stderr), None);
+    }
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(logging.buffered_lines_limit)
+        .thread_name("log")
+        .finish(io::stderr());
+    (BoxMakeWriter::new(writer), Some(guard))
+}
+
+fn lines(
+    logging: &Logging,
+    writer: BoxMakeWriter,
+    color: bool,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
+    // Complaints about a stderr that cannot be written would go to stderr, and panic.
+    match logging.format {
+        Format::Plaintext => tracing_subscriber::fmt::layer()
+            .with_file(logging.enable_file_name)
+            .with_line_number(logging.enable_file_line)
+            .log_internal_errors(false)
+            .with_ansi(color)
+            .with_writer(writer)
+            .boxed(),
+        Format::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .with_file(logging.enable_file_name)
+            .with_line_number(logging.enable_file_line)
+            .log_internal_errors(false)
+            .with_writer(writer)
+            .boxed(),
+        Format::Logfmt => tracing_logfmt::builder()
+            .with_location(logging.enable_file_name || logging.enable_file_line)
+            .layer()
+            .log_internal_errors(false)
+            .with_writer(writer)
+            .boxed(),
+    }
+}
+
+/// A panic becomes a log line like any other, in the same form.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("(no message)");
+        tracing::error!(place = place.as_deref().unwrap_or("unknown"), "panic: {message}");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: Format, event: impl FnOnce()) -> String {
+        let paper = Paper::default();
+        let pen = paper.clone();
+        let writer = BoxMakeWriter::new(move || pen.clone());
+        let layer = lines(&format.into(), writer, false).with_filter(filter(None).unwrap());
+        tracing::subscriber::with_default(Registry::default().with(layer), event);
+        let bytes = paper.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        let text = written(Format::Json, || tracing::info!(worker = 7u64, "started \"it\""));
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["fields"]["worker"], 7);
+        assert_eq!(line["fields"]["message"], "started \"it\"");
+    }
+
+    #[test]
+    fn logfmt_lines_are_pairs() {
+        let text = written(Format::Logfmt, || tracing::info!(worker = 7u64, "started it"));
+        assert!(text.contains("level=info"), "{text}");
+        assert!(text.contains("worker=7"), "{text}");
+        assert!(text.contains("message=\"started it\""), "{text}");
+    }
+
+    #[test]
+    fn plain_lines_carry_no_colour_codes_into_a_file() {
+        let text = written(Format::Plaintext, || tracing::warn!("careful"));
+        assert!(text.contains("WARN") && text.contains("careful"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn info_is_the_default_level() {
+        assert_eq!(written(Format::Plaintext, || tracing::debug!("details")), "");
+    }
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_named() {
+        let error = filter(Some("arroyo_node=loud")).unwrap_err().to_string();
+        assert!(error.contains("arroyo_node=loud"), "{error}");
+    }
+}

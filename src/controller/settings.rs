@@ -1,0 +1,55 @@
+//! The times and the quirks of a controller; the defaults are stock's.
+
+use std::time::Duration;
+
+/// How a controller behaves. It does not change while it runs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// A node unheard for longer than this is forgotten, but only while something is scheduled.
+    pub expire_after: Duration,
+    /// Time between two looks for enough slots.
+    pub poll_every: Duration,
+    /// How long a job waits for enough slots before it fails.
+    pub slots_patience: Duration,
+    /// Time between two attempts at the same thing.
+    pub retry_pause: Duration,
+    /// Rounds of stopping a job's workers that make one attempt.
+    pub stop_rounds: u32,
+    /// From a worker's end until its job is scheduled anew. Stock learns of it by the worker's own
+    /// heartbeat, after up to 30 s; here the default is one second.
+    pub notice_after: Duration,
+    /// What stock does and could do better.
+    pub quirks: Quirks,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            expire_after: Duration::from_secs(30),
+            poll_every: Duration::from_secs(1),
+            slots_patience: Duration::from_secs(600),
+            retry_pause: Duration::from_millis(500),
+            stop_rounds: 10,
+            notice_after: Duration::from_secs(1),
+            quirks: Quirks::default(),
+        }
+    }
+}
+
+/// What stock does and could do better. The defaults are stock's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quirks {
+    /// One lock is held over connect and StartWorker, for every worker of one scheduling:
+    /// Register, Heartbeat, WorkerFinished and stops wait behind it.
+    pub hold_lock_during_start: bool,
+    /// A job fails after 20 failed attempts at one thing (0.15: 10). Otherwise it tries for ever.
+    pub give_up: bool,
+    /// How long a call to a node may take, connecting included; `None`: for ever, as in stock.
+    pub call_deadline: Option<Duration>,
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Self { hold_lock_during_start: true, give_up: true, call_deadline: None }
+    }
+}

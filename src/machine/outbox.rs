@@ -1,0 +1,204 @@
+//! Owed reports: each is sent until it is acknowledged, oldest first, a bounded number at a time,
+//! with a backoff of its own, so that one that is refused does not hold up the others.
+//!
+//! ```text
+//!            ┌────────────── failed: backoff ──────────────┐
+//!            ▼                                             │
+//!  owed ─▶ waiting ─▶ due, and registered ─▶ in flight ────┴─▶ acknowledged: recorded, gone
+//! ```
+//!
+//! A report does not leave before the StartWorker that named its worker has been answered; should
+//! that answer hang, only for [`HOLD_MOST`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Machine, effect::Effect, event::CallError, step::Step, time::Mono, timers::Timer};
+use crate::ids::{RequestId, WorkerId};
+
+/// How long a report is held back for the answer of its StartWorker to be delivered.
+const HOLD_MOST: Duration = Duration::from_secs(5);
+
+/// The order in which workers ended.
+type Sequence = u64;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outbox {
+    owed: BTreeMap<WorkerId, Owed>,
+    waiting: BTreeSet<(Mono, Sequence, WorkerId)>,
+    in_flight: usize,
+    next: Sequence,
+}
+
+#[derive(Clone, Debug)]
+struct Owed {
+    sequence: Sequence,
+    failures: u32,
+    /// When it may be sent; `None`: it is on its way.
+    due: Option<Mono>,
+}
+
+impl Outbox {
+    pub(super) fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    pub(super) fn contains(&self, id: WorkerId) -> bool {
+        self.owed.contains_key(&id)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The number of reports that count as on their way, counted anew.
+    pub(super) fn recount_in_flight(&self) -> usize {
+        self.owed.values().filter(|owed| owed.due.is_none()).count()
+    }
+
+    fn insert(&mut self, id: WorkerId, due: Mono) {
+        let sequence = self.next;
+        self.next += 1;
+        self.owed.insert(id, Owed { sequence, failures: 0, due: Some(due) });
+        self.waiting.insert((due, sequence, id));
+    }
+
+    fn first_due(&self) -> Option<Mono> {
+        self.waiting.first().map(|(due, _, _)| *due)
+    }
+
+    fn send_next(&mut self, now: Mono) -> Option<WorkerId> {
+        let (due, _, id) = *self.waiting.first()?;
+        if due > now {
+            return None;
+        }
+        self.waiting.pop_first();
+        self.owed.get_mut(&id)?.due = None;
+        self.in_flight += 1;
+        Some(id)
+    }
+
+    /// Gives a waiting report another time.
+    fn move_to(&mut self, id: WorkerId, due: Mono) {
+        let Some(owed) = self.owed.get_mut(&id) else { return };
+        let Some(before) = owed.due else { return };
+        owed.due = Some(due);
+        self.waiting.remove(&(before, owed.sequence, id));
+        self.waiting.insert((due, owed.sequence, id));
+    }
+
+    /// Takes back a report that is on its way; returns how often it has failed by now.
+    fn take_back(&mut self, id: WorkerId) -> Option<u32> {
+        let owed = self.owed.get_mut(&id).filter(|owed| owed.due.is_none())?;
+        self.in_flight -= 1;
+        owed.failures = owed.failures.saturating_add(1);
+        owed.due = Some(Mono(u64::MAX));
+        self.waiting.insert((Mono(u64::MAX), owed.sequence, id));
+        Some(owed.failures)
+    }
+
+    fn remove(&mut self, id: WorkerId) -> bool {
+        let Some(owed) = self.owed.remove(&id) else { return false };
+        match owed.due {
+            Some(due) => {
+                self.waiting.remove(&(due, owed.sequence, id));
+            }
+            None => self.in_flight -= 1,
+        }
+        true
+    }
+
+    fn waiting(&self) -> Vec<WorkerId> {
+        self.waiting.iter().map(|(_, _, id)| *id).collect()
+    }
+
+    fn forgive(&mut self, id: WorkerId) {
+        if let Some(owed) = self.owed.get_mut(&id) {
+            owed.failures = 0;
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn owe_report(&mut self, id: WorkerId, step: &mut Step) {
+        let held = self.undelivered.values().any(|worker| *worker == id);
+        let hold = if held { HOLD_MOST } else { Duration::ZERO };
+        self.outbox.insert(id, step.now.mono + hold);
+        if let Some(report) = self.roster.get(id).and_then(|worker| self.report(worker)) {
+            step.effect(Effect::Announce(report));
+        }
+        self.send_reports(step);
+    }
+
+    /// A reply has been delivered, or its caller has gone.
+    pub(super) fn handle_delivered(&mut self, request: RequestId, step: &mut Step) {
+        let Some(id) = self.undelivered.remove(&request) else { return };
+        let held = self.undelivered.values().any(|worker| *worker == id);
+        if !held {
+            self.outbox.move_to(id, step.now.mono);
+            self.send_reports(step);
+        }
+    }
+
+    /// Sends what is due, if there is a controller to send it to.
+    pub(super) fn send_reports(&mut self, step: &mut Step) {
+        self.timers.cancel(Timer::Report);
+        if !self.session.is_registered() {
+            return;
+        }
+        while self.outbox.in_flight() < self.config.reports_in_flight.get() {
+            let Some(id) = self.outbox.send_next(step.now.mono) else { break };
+            let report = self.roster.get(id).and_then(|worker| self.report(worker));
+            if let Some(report) = report {
+                step.effect(Effect::Report(report));
+            }
+        }
+        let room = self.outbox.in_flight() < self.config.reports_in_flight.get();
+        if let Some(due) = self.outbox.first_due().filter(|_| room) {
+            self.timers.set(Timer::Report, due);
+        }
+    }
+
+    /// The controller is there (again): what waits for its backoff need not wait any longer.
+    pub(super) fn hurry_reports(&mut self, step: &mut Step) {
+        for id in self.outbox.waiting() {
+            if !self.undelivered.values().any(|worker| *worker == id) {
+                self.outbox.forgive(id);
+                self.outbox.move_to(id, step.now.mono);
+            }
+        }
+        self.send_reports(step);
+    }
+
+    pub(super) fn handle_report_answered(
+        &mut self,
+        id: WorkerId,
+        result: Result<(), CallError>,
+        step: &mut Step,
+    ) {
+        match result {
+            Ok(()) => self.settle_report(id, step),
+            Err(_) => {
+                if let Some(failures) = self.outbox.take_back(id) {
+                    let wait = self.dice.report(self.config.backoff.bound(failures));
+                    self.outbox.move_to(id, step.now.mono + wait);
+                }
+            }
+        }
+        self.send_reports(step);
+    }
+
+    fn settle_report(&mut self, id: WorkerId, step: &mut Step) {
+        if !self.outbox.remove(id) {
+            return;
+        }
+        self.heard_controller(step);
+        let at = step.now.wall;
+        self.amend(id, step, |worker| worker.reported_at = Some(at));
+        self.answer_stops(id, step);
+        self.retire(id, step);
+        self.finish_when_done(step);
+    }
+}

@@ -1,0 +1,58 @@
+//! The first event: what earlier agents left is looked after before anything new happens.
+
+use std::sync::Arc;
+
+use super::{
+    Machine,
+    effect::Effect,
+    step::Step,
+    worker::{Exit, Process, Worker},
+};
+use crate::ids::WorkerId;
+
+impl Machine {
+    pub(super) fn handle_begin(&mut self, step: &mut Step) {
+        self.postpone_fence(step);
+        let recovered: Vec<Arc<Worker>> = self.roster.iter().cloned().collect();
+        for worker in recovered {
+            if !worker.is_live() {
+                self.resume_ended(&worker, step);
+            } else if self.lost.contains(&worker.id) {
+                self.handle_exited(worker.id, Exit::Lost, step);
+            } else {
+                self.adopting.insert(worker.id);
+                step.effect(Effect::Adopt { worker: worker.id, process: worker.process });
+            }
+        }
+        self.lost.clear();
+        self.begun = true;
+        self.register(step);
+    }
+
+    fn resume_ended(&mut self, worker: &Worker, step: &mut Step) {
+        // The agent may have died between recording the end and releasing the exit status.
+        step.effect(Effect::Release(worker.id));
+        if worker.is_owed() {
+            self.owe_report(worker.id, step);
+        } else {
+            self.retire(worker.id, step);
+        }
+    }
+
+    pub(super) fn handle_adopted(&mut self, id: WorkerId, process: Process, step: &mut Step) {
+        if !self.adopting.remove(&id) {
+            return;
+        }
+        let known = self.roster.get(id).and_then(|worker| worker.process);
+        if known != Some(process) {
+            self.amend(id, step, |worker| worker.process = Some(process));
+        }
+        self.resume_stop(id, step);
+    }
+
+    pub(super) fn handle_never_ran(&mut self, id: WorkerId, step: &mut Step) {
+        if self.adopting.remove(&id) {
+            self.drop_unborn(id, step);
+        }
+    }
+}

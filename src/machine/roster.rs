@@ -1,0 +1,105 @@
+//! The workers that are not forgotten, with the few indexes that questions about them need.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::worker::{StartKey, Worker};
+use crate::ids::{JobId, WorkerId};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roster {
+    workers: BTreeMap<WorkerId, Arc<Worker>>,
+    live_by_job: BTreeMap<JobId, BTreeSet<WorkerId>>,
+    by_key: BTreeMap<StartKey, WorkerId>,
+    live: usize,
+    used_slots: u64,
+}
+
+impl Roster {
+    pub(super) fn get(&self, id: WorkerId) -> Option<&Arc<Worker>> {
+        self.workers.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        self.workers.values()
+    }
+
+    pub(super) fn live(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        self.live_by_job.values().flatten().map(|id| &self.workers[id])
+    }
+
+    pub(super) fn live_of(&self, job: &JobId) -> impl Iterator<Item = &Arc<Worker>> {
+        self.live_by_job.get(job).into_iter().flatten().map(|id| &self.workers[id])
+    }
+
+    pub(super) fn by_key(&self, key: &StartKey) -> Option<&Arc<Worker>> {
+        self.by_key.get(key).map(|id| &self.workers[id])
+    }
+
+    pub(super) fn live_count(&self) -> usize {
+        self.live
+    }
+
+    /// The slots of all live workers.
+    pub(super) fn used_slots(&self) -> u64 {
+        self.used_slots
+    }
+
+    pub(super) fn insert(&mut self, worker: Arc<Worker>) {
+        if let Some(key) = &worker.spec.key {
+            self.by_key.insert(key.clone(), worker.id);
+        }
+        if worker.is_live() {
+            self.count_in(&worker);
+        }
+        self.workers.insert(worker.id, worker);
+    }
+
+    /// Changes a worker; the indexes follow. Returns it as it is now.
+    pub(super) fn amend(
+        &mut self,
+        id: WorkerId,
+        change: impl FnOnce(&mut Worker),
+    ) -> Option<Arc<Worker>> {
+        let shared = self.workers.get_mut(&id)?;
+        let was_live = shared.is_live();
+        change(Arc::make_mut(shared));
+        let worker = shared.clone();
+        if was_live && !worker.is_live() {
+            self.count_out(&worker);
+        }
+        Some(worker)
+    }
+
+    pub(super) fn remove(&mut self, id: WorkerId) -> Option<Arc<Worker>> {
+        let worker = self.workers.remove(&id)?;
+        if worker.is_live() {
+            self.count_out(&worker);
+        }
+        if let Some(key) = &worker.spec.key
+            && self.by_key.get(key) == Some(&id)
+        {
+            self.by_key.remove(key);
+        }
+        Some(worker)
+    }
+
+    fn count_in(&mut self, worker: &Worker) {
+        self.live += 1;
+        self.used_slots = self.used_slots.saturating_add(worker.spec.slots.get());
+        self.live_by_job.entry(worker.spec.job.clone()).or_default().insert(worker.id);
+    }
+
+    fn count_out(&mut self, worker: &Worker) {
+        self.live -= 1;
+        self.used_slots = self.used_slots.saturating_sub(worker.spec.slots.get());
+        if let Some(ids) = self.live_by_job.get_mut(&worker.spec.job) {
+            ids.remove(&worker.id);
+            if ids.is_empty() {
+                self.live_by_job.remove(&worker.spec.job);
+            }
+        }
+    }
+}

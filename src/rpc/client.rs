@@ -1,0 +1,124 @@
+//! Calling the controller: ControllerGrpc over any connector, each call with a deadline.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use http::Uri;
+use hyper::rt::{Read, Write};
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
+use tower::{Service, ServiceExt as _};
+
+use super::{
+    convert,
+    wire::{self, controller_grpc_client::ControllerGrpcClient},
+};
+use crate::{
+    ids::MachineId,
+    machine::{CallError, Registration, Report, Wall},
+};
+
+/// How a controller is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallSettings {
+    /// How long a call may take, connecting included. Shorter than the time between heartbeats.
+    pub deadline: Duration,
+    /// How long connecting may take.
+    pub connect_deadline: Duration,
+    /// How often a connection is asked whether its other end is still there, and how long the
+    /// answer may take.
+    pub keepalive: (Duration, Duration),
+}
+
+impl Default for CallSettings {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(4),
+            connect_deadline: Duration::from_secs(3),
+            keepalive: (Duration::from_secs(5), Duration::from_secs(3)),
+        }
+    }
+}
+
+/// A client of one controller. Connects when it is first used and again whenever it must.
+#[derive(Clone, Debug)]
+pub struct ControllerClient {
+    machine: MachineId,
+    deadline: Duration,
+    client: ControllerGrpcClient<Channel>,
+}
+
+impl ControllerClient {
+    /// A client that connects through `connector`; `on_connect` is called for each new connection.
+    pub fn new<C>(
+        machine: MachineId,
+        endpoint: Endpoint,
+        settings: CallSettings,
+        connector: C,
+        on_connect: impl Fn() + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: Service<Uri> + Clone + Send + 'static,
+        C::Response: Read + Write + Unpin + Send + 'static,
+        C::Future: Send,
+        C::Error: Send,
+        Box<dyn Error + Send + Sync>: From<C::Error>,
+    {
+        let on_connect = Arc::new(on_connect);
+        let connector = connector.map_response(move |connection| {
+            on_connect();
+            connection
+        });
+        let (every, patience) = settings.keepalive;
+        let channel = endpoint
+            .connect_timeout(settings.connect_deadline)
+            .http2_keep_alive_interval(every)
+            .keep_alive_timeout(patience)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector);
+        let client = ControllerGrpcClient::new(channel);
+        Self { machine, deadline: settings.deadline, client }
+    }
+
+    /// RegisterNode.
+    ///
+    /// # Errors
+    /// The controller did not acknowledge it in time.
+    pub async fn register(&self, registration: Registration) -> Result<(), CallError> {
+        let mut client = self.client.clone();
+        let request: wire::RegisterNodeReq = convert::registration(registration);
+        self.call(async move { client.register_node(Request::new(request)).await.map(drop) }).await
+    }
+
+    /// HeartbeatNode.
+    ///
+    /// # Errors
+    /// The controller did not acknowledge it in time, or does not know this node.
+    pub async fn heartbeat(&self, at: Wall) -> Result<(), CallError> {
+        let mut client = self.client.clone();
+        let request = convert::heartbeat(&self.machine, at);
+        self.call(async move { client.heartbeat_node(Request::new(request)).await.map(drop) }).await
+    }
+
+    /// WorkerFinished.
+    ///
+    /// # Errors
+    /// The controller did not acknowledge it in time.
+    pub async fn worker_finished(&self, report: &Report) -> Result<(), CallError> {
+        let mut client = self.client.clone();
+        let request = convert::worker_finished(report);
+        self.call(async move { client.worker_finished(Request::new(request)).await.map(drop) })
+            .await
+    }
+
+    async fn call(&self, call: impl Future<Output = Result<(), Status>>) -> Result<(), CallError> {
+        match tokio::time::timeout(self.deadline, call).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => Err(convert::call_error(&status)),
+            Err(_) => Err(CallError::Failed(
+                format!("no answer from the controller within {:?}", self.deadline).into(),
+            )),
+        }
+    }
+}

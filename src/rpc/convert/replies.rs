@@ -1,0 +1,67 @@
+//! The machine's answers, as gRPC says them.
+
+use std::fmt::Display;
+
+use tonic::{Code, Status};
+
+use super::BadStart;
+use crate::{
+    machine::{JournalDown, StartError, StopStatus, WrongMachine},
+    rpc::wire::StopWorkerStatus,
+};
+
+/// The most bytes of a status's text. It travels in the response's headers, escaped to as much as
+/// three times its length, and peers take 8 or 16 KiB of headers, all in all.
+const MAX_TEXT: usize = 1_024;
+
+/// The status of a StartWorker whose form is wrong.
+pub fn bad_start_status(error: &BadStart) -> Status {
+    status(Code::InvalidArgument, error)
+}
+
+/// The status of a StartWorker that was refused.
+pub fn start_status(error: &StartError) -> Status {
+    let code = match error {
+        StartError::WrongMachine(_)
+        | StartError::StaleGeneration { .. }
+        | StartError::Superseded { .. } => Code::FailedPrecondition,
+        StartError::NotEnoughSlots { .. } => Code::ResourceExhausted,
+        StartError::Draining
+        | StartError::ShuttingDown
+        | StartError::JournalDown(_)
+        | StartError::SupersededStillAlive { .. } => Code::Unavailable,
+        StartError::Spawn(_) => Code::Internal,
+        StartError::KeyReused { .. } => Code::InvalidArgument,
+    };
+    status(code, error)
+}
+
+/// The status of a request for another machine.
+pub fn wrong_machine_status(error: &WrongMachine) -> Status {
+    status(Code::FailedPrecondition, error)
+}
+
+/// The status of a change of draining that would not survive a restart.
+pub fn draining_status(error: &JournalDown) -> Status {
+    status(Code::Unavailable, format_args!("in force, but a restart would forget it: {error}"))
+}
+
+/// Where a stop stands, in the wire's words.
+pub fn stop_status(status: StopStatus) -> StopWorkerStatus {
+    match status {
+        StopStatus::Stopped => StopWorkerStatus::Stopped,
+        StopStatus::Stopping => StopWorkerStatus::Stopping,
+        StopStatus::Failed => StopWorkerStatus::StopFailed,
+        StopStatus::NotFound => StopWorkerStatus::NotFound,
+    }
+}
+
+fn status(code: Code, text: impl Display) -> Status {
+    const ELLIPSIS: &str = "…";
+    let mut text = text.to_string();
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT - ELLIPSIS.len()));
+        text.push_str(ELLIPSIS);
+    }
+    Status::new(code, text)
+}

@@ -1,0 +1,49 @@
+//! The production controller port: each call is a task of its own, answered as an event.
+
+use std::sync::Arc;
+
+use super::ports::{Controller, Events};
+use crate::{
+    machine::{Event, Registration, Report, Wall},
+    rpc::client::ControllerClient,
+};
+
+/// Calls the controller over gRPC.
+#[derive(Clone, Debug)]
+pub struct GrpcController {
+    client: Arc<ControllerClient>,
+    events: Events,
+}
+
+impl GrpcController {
+    /// A port that calls through `client` and answers to `events`.
+    pub fn new(client: ControllerClient, events: Events) -> Self {
+        Self { client: Arc::new(client), events }
+    }
+
+    fn call<F>(&self, call: impl FnOnce(Arc<ControllerClient>) -> F)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let events = self.events.clone();
+        let call = call(self.client.clone());
+        tokio::spawn(async move { events.send(call.await) });
+    }
+}
+
+impl Controller for GrpcController {
+    fn register(&mut self, registration: Registration) {
+        self.call(|client| async move { Event::Registered(client.register(registration).await) });
+    }
+
+    fn heartbeat(&mut self, at: Wall) {
+        self.call(|client| async move { Event::HeartbeatAnswered(client.heartbeat(at).await) });
+    }
+
+    fn report(&mut self, report: Report) {
+        self.call(|client| async move {
+            let result = client.worker_finished(&report).await;
+            Event::ReportAnswered { worker: report.worker, result }
+        });
+    }
+}

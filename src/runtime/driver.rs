@@ -1,0 +1,168 @@
+//! The only loop: wait, handle, commit, execute.
+//!
+//! ```text
+//!        ┌──────────────────────────────────────────────────────────────┐
+//!        ▼                                                              │
+//!  wait for an event ─▶ handle it and all that are ready ─▶ commit ─▶ execute
+//! ```
+//!
+//! The same driver runs in production and in the simulator; only its ports differ. It never waits
+//! for a port, the journal's commit excepted.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{
+    execute::Executor,
+    ports::{Clock, Controller, Journal, Observer, Processes},
+};
+use crate::{
+    machine::{Effect, Effects, Event, Machine, Now, Report, View},
+    mailbox::Inbox,
+};
+
+/// How many events share a commit at most: enough to amortise it, few enough that replies to the
+/// first do not wait for long.
+const BATCH: usize = 256;
+
+/// Everything that a driver needs.
+pub struct Parts {
+    /// The decisions.
+    pub machine: Machine,
+    /// Where events come from.
+    pub inbox: Inbox,
+    /// Where worker processes are.
+    pub processes: Box<dyn Processes>,
+    /// Where records are kept.
+    pub journal: Box<dyn Journal>,
+    /// Whom to register with and report to.
+    pub controller: Box<dyn Controller>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Who looks on.
+    pub observer: Box<dyn Observer>,
+    /// Where readers find the machine's state.
+    pub view: watch::Sender<Arc<View>>,
+    /// Who inside this process hears of ends.
+    pub announce: Box<dyn FnMut(Report) + Send>,
+}
+
+/// Drives a machine until it finishes.
+pub struct Driver {
+    machine: Machine,
+    journal: Box<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    observer: Box<dyn Observer>,
+    view: watch::Sender<Arc<View>>,
+    executor: Executor,
+    finished: bool,
+}
+
+impl Driver {
+    /// A driver at rest.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            machine: parts.machine,
+            journal: parts.journal,
+            clock: parts.clock,
+            observer: parts.observer,
+            view: parts.view,
+            executor: Executor {
+                inbox: parts.inbox,
+                processes: parts.processes,
+                controller: parts.controller,
+                announce: parts.announce,
+            },
+            finished: false,
+        }
+    }
+
+    /// Runs until the machine has finished. To be called once the agent can be reached.
+    pub async fn run(mut self) {
+        self.turn(Event::Begin);
+        while !self.finished {
+            let event = self.next_event().await;
+            self.turn(event);
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let Some((deadline, _)) = self.machine.next_timeout() else {
+            return self.executor.inbox.next().await;
+        };
+        if deadline <= self.clock.now().mono {
+            return Event::Timeout;
+        }
+        tokio::select! {
+            biased;
+            event = self.executor.inbox.next() => event,
+            () = self.clock.sleep_until(deadline) => Event::Timeout,
+        }
+    }
+
+    /// Handles this event and whatever else is ready, as one batch.
+    fn turn(&mut self, first: Event) {
+        let now = self.clock.now();
+        let mut effects = Effects::default();
+        self.handle(now, first, &mut effects);
+        let mut events = 1;
+        while events < BATCH
+            && let Some(event) = self.executor.inbox.take()
+        {
+            self.handle(now, event, &mut effects);
+            events += 1;
+        }
+        self.observer.batch(events);
+        if effects.is_empty() {
+            self.publish();
+        }
+        while !effects.is_empty() {
+            effects = self.settle(now, effects);
+        }
+    }
+
+    fn publish(&mut self) {
+        let view = Arc::new(self.machine.view());
+        self.observer.view(&view);
+        self.view.send_replace(view);
+    }
+
+    fn handle(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        self.observer.event(now, &event);
+        self.machine.handle(now, event, effects);
+    }
+
+    /// Commits, then executes. Returns what the machine makes of the commit's result.
+    fn settle(&mut self, now: Now, batch: Effects) -> Effects {
+        let mut next = Effects::default();
+        let committed = self.commit(&batch);
+        if let Err(error) = &committed {
+            self.handle(now, Event::JournalFailed(error.as_str().into()), &mut next);
+        } else if batch.commit.rewrite {
+            self.handle(now, Event::JournalRestored, &mut next);
+        }
+        // Readers see what replies speak of before the replies leave.
+        self.publish();
+        for effect in batch.effects {
+            if committed.is_err() && effect.awaits_commit() {
+                self.handle(now, Event::NotDurable(Box::new(effect)), &mut next);
+            } else {
+                self.observer.effect(now, &effect);
+                self.finished |= effect == Effect::Finish;
+                self.executor.execute(effect);
+            }
+        }
+        next
+    }
+
+    fn commit(&mut self, batch: &Effects) -> Result<(), String> {
+        if batch.commit.is_empty() {
+            return Ok(());
+        }
+        let before = self.clock.now().mono;
+        let result = self.journal.commit(&batch.commit);
+        self.observer.commit(self.clock.now().mono.since(before), result.as_ref().copied());
+        result.map_err(|error| error.to_string())
+    }
+}

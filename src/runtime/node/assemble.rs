@@ -1,0 +1,181 @@
+//! Putting an agent together, in the order in which a start can fail.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rand::{TryRng as _, rngs::SysRng};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tonic::transport::{Endpoint, server::TcpIncoming};
+use tracing::{info, warn};
+
+use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
+use crate::{
+    ids::MachineId,
+    machine::{Event, Machine, Recovered, Report, Seed},
+    mailbox::{Events, mailbox},
+    rpc::{
+        client::ControllerClient,
+        convert::worker_finished,
+        service::{About, NodeService},
+        wire::WorkerFinishedReq,
+    },
+    runtime::{
+        Notice,
+        address::advertised,
+        clock::SystemClock,
+        controller::GrpcController,
+        driver::{Driver, Parts},
+        journal::{Checkpoints, MemoryJournal, SqliteJournal},
+        metrics::Metrics,
+        observer::Observers,
+        output::OutputDir,
+        ports::{Clock as _, Journal, Processes},
+        process::{InProcess, ProcessesConfig},
+        state_dir::{StateDir, boot_id},
+    },
+};
+
+pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode> {
+    let now = SystemClock.now();
+    let state = StateDir::open(&settings.state_dir)?;
+    let mut notices = state.notices().to_vec();
+    let (journal, recovered) = open_journal(&settings, &state, &mut notices)?;
+    let (mailbox, inbox) = mailbox();
+    let processes = supervise(&settings, &state, mailbox.events())?;
+
+    let listener =
+        TcpListener::bind(settings.bind).await.with_context(|| explain_bind(settings.bind))?;
+    let address = listener.local_addr()?;
+
+    let mut config = settings.machine.clone();
+    config.machine = settings.machine_id.clone().unwrap_or_else(|| state.machine_id().clone());
+    config.address = advertised(settings.advertise_host.as_deref(), address);
+    info!(
+        machine_id = %config.machine, %address, advertised = config.address,
+        controller = settings.controller, state_dir = %state.path().display(),
+        task_slots = config.task_slots, worker = %settings.worker.program.display(), "bound"
+    );
+    for notice in &notices {
+        warn!("{notice}");
+    }
+
+    let client = controller_client(&settings, &config.machine, mailbox.events())?;
+    let controller = GrpcController::new(client, mailbox.events());
+    let machine = Machine::new(config, seed()?, recovered, now);
+    let (view_sender, view) = watch::channel(Arc::new(machine.view()));
+    let metrics = Arc::new(Metrics::new());
+    let about = About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        controller: settings.controller.clone(),
+        facts: vec![
+            ("address".into(), address.to_string()),
+            ("state directory".into(), state.path().display().to_string()),
+            ("worker".into(), settings.worker.program.display().to_string()),
+        ],
+        notices: notices.iter().map(ToString::to_string).collect(),
+    };
+    let driver = Driver::new(Parts {
+        machine,
+        inbox,
+        processes,
+        journal,
+        controller: Box::new(controller),
+        clock: Arc::new(SystemClock),
+        observer: Box::new(Observers::new(metrics.clone())),
+        view: view_sender,
+        announce: announcer(settings.worker_finished),
+    });
+    let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(BoundNode { driver, service, incoming, address, metrics, _state: state })
+}
+
+fn open_journal(
+    settings: &NodeBuilder,
+    state: &StateDir,
+    notices: &mut Vec<Notice>,
+) -> anyhow::Result<(Box<dyn Journal>, Recovered)> {
+    match settings.journal {
+        JournalKind::Memory => Ok((Box::new(MemoryJournal::default()), Recovered::default())),
+        JournalKind::Durable => {
+            let boot = boot_id().context("cannot read this boot's id from /proc")?;
+            let now = SystemClock.now().wall;
+            let (journal, recovered, more) =
+                SqliteJournal::open(&state.journal(), &boot, now, Checkpoints::Thread);
+            notices.extend(more);
+            Ok((Box::new(journal), recovered))
+        }
+    }
+}
+
+fn supervise(
+    settings: &NodeBuilder,
+    state: &StateDir,
+    events: Events,
+) -> anyhow::Result<Box<dyn Processes>> {
+    let output = OutputDir::create(state.output())
+        .with_context(|| format!("cannot make {}", state.output().display()))?;
+    let config = ProcessesConfig { command: settings.worker.clone(), output };
+    match &settings.supervision {
+        Supervision::InProcess => Ok(Box::new(
+            InProcess::start(config, events).context("cannot start supervising workers")?,
+        )),
+        Supervision::Shim(_) => bail!("not yet"),
+    }
+}
+
+fn controller_client(
+    settings: &NodeBuilder,
+    machine: &MachineId,
+    events: Events,
+) -> anyhow::Result<ControllerClient> {
+    let endpoint = Endpoint::from_shared(settings.controller.clone())
+        .ok()
+        .filter(|endpoint| endpoint.uri().host().is_some())
+        .with_context(|| {
+            format!(
+                "the controller's address {:?} is no URL; it looks like http://HOST:5116",
+                settings.controller
+            )
+        })?;
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    let on_connect = move || events.send(Event::Connected);
+    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector, on_connect))
+}
+
+fn explain_bind(address: SocketAddr) -> String {
+    format!(
+        "cannot bind {address} for the gRPC API: is another agent running here? \
+         `--bind` and ARROYO__NODE__RPC_PORT choose another address"
+    )
+}
+
+/// Fresh entropy, so that no worker id of an earlier agent comes up again.
+fn seed() -> anyhow::Result<Seed> {
+    let mut seed = Seed::default();
+    SysRng.try_fill_bytes(&mut seed).context("the system gives no entropy")?;
+    Ok(seed)
+}
+
+/// Hands ends to the embedding program without ever waiting for it.
+fn announcer(listener: Option<mpsc::Sender<WorkerFinishedReq>>) -> Box<dyn FnMut(Report) + Send> {
+    let Some(listener) = listener else { return Box::new(drop) };
+    let (sender, mut queue) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(end) = queue.recv().await {
+            if listener.send(end).await.is_err() {
+                break;
+            }
+        }
+    });
+    Box::new(move |report| {
+        // A listener that is gone is no concern of the agent.
+        let _ = sender.send(worker_finished(&report));
+    })
+}

@@ -1,0 +1,166 @@
+//! A whole agent, assembled: a machine, a driver and the production ports.
+//!
+//! ```text
+//!  NodeBuilder ── build ─▶ NodeServer ── bind ─▶ BoundNode ── run ─▶ (the agent's life)
+//!                              └────────── start: both ──────────▲
+//! ```
+//!
+//! [`NodeServer::bind`] does everything that can go wrong at a start: it takes the state directory,
+//! opens the journal, reaches the workers of an earlier agent, binds the port. What it returns can
+//! be reached by a controller; only then does [`BoundNode::run`] register.
+
+mod assemble;
+mod builder;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::transport::server::TcpIncoming;
+
+pub use builder::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, JournalKind, NodeBuilder, Supervision};
+
+use super::{driver::Driver, metrics::Metrics, shutdown::ShutdownGuard, state_dir::StateDir};
+use crate::{
+    ids::MachineId,
+    machine::View,
+    mailbox::Mailbox,
+    rpc::{
+        self,
+        service::{About, NodeService},
+        wire::WorkerFinishedReq,
+    },
+};
+
+/// A node agent, ready to be started.
+///
+/// ```
+/// use arroyo_node::{MachineId, NodeServer, machine::Shutdown, shutdown_channel};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anyhow::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// let (worker_finished, mut ends) = tokio::sync::mpsc::channel(16);
+/// let node = NodeServer::builder()
+///     .machine_id(MachineId::new("node-a"))
+///     .worker_finished(worker_finished)
+///     .bind(([127, 0, 0, 1], 0).into())
+///     .controller("http://127.0.0.1:5116")
+///     .state_dir(directory.path())
+///     .build();
+///
+/// tokio::spawn(async move {
+///     while let Some(end) = ends.recv().await {
+///         println!("a worker ended and freed {} slots", end.slots);
+///     }
+/// });
+/// let (shutdown, guard) = shutdown_channel();
+/// let agent = tokio::spawn(node.start(guard));
+/// // …
+/// shutdown.shut_down(Shutdown::StopWorkers);
+/// agent.await??;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct NodeServer {
+    pub(super) settings: NodeBuilder,
+}
+
+impl NodeServer {
+    /// An agent of this name with the default settings, in the default state directory, whose
+    /// controller is at `http://localhost:5116`. Each end of a worker is also sent to
+    /// `worker_finished`, in the form in which the controller gets it; a receiver that is slow
+    /// holds up nobody, one that is gone is ignored.
+    pub fn new(machine_id: MachineId, worker_finished: mpsc::Sender<WorkerFinishedReq>) -> Self {
+        Self::builder().machine_id(machine_id).worker_finished(worker_finished).build()
+    }
+
+    /// An agent with other settings.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Runs the agent until `shutdown_guard` tells it to end, and it has.
+    ///
+    /// # Errors
+    /// Those of [`NodeServer::bind`] and [`BoundNode::run`].
+    pub async fn start(self, shutdown_guard: ShutdownGuard) -> anyhow::Result<()> {
+        self.bind().await?.run(shutdown_guard).await
+    }
+
+    /// Takes the state directory and the port.
+    ///
+    /// # Errors
+    /// Another agent uses the state directory, the port cannot be bound, a setting makes no sense,
+    /// or workers cannot be supervised at all. The text says which, and what to do.
+    pub async fn bind(self) -> anyhow::Result<BoundNode> {
+        assemble::assemble(self.settings).await
+    }
+}
+
+/// An agent that can be reached and has not begun.
+pub struct BoundNode {
+    driver: Driver,
+    service: NodeService,
+    incoming: TcpIncoming,
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    /// Keeps other agents out of the directory.
+    _state: StateDir,
+}
+
+impl std::fmt::Debug for BoundNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoundNode").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl BoundNode {
+    /// The address that was bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the machine's state can be read, then and later.
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.service.view.clone()
+    }
+
+    /// What the agent counts and measures.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// What the view does not tell.
+    pub fn about(&self) -> Arc<About> {
+        self.service.about.clone()
+    }
+
+    /// The way in for requests, without the network.
+    pub fn mailbox(&self) -> Mailbox {
+        self.service.mailbox.clone()
+    }
+
+    /// Serves, registers and supervises until `shutdown_guard` tells it to end, and it has.
+    ///
+    /// # Errors
+    /// The server failed while the agent ran.
+    pub async fn run(self, mut shutdown_guard: ShutdownGuard) -> anyhow::Result<()> {
+        let mailbox = self.service.mailbox.clone();
+        let (driver_ended, stop_serving) = oneshot::channel::<()>();
+        let stop_serving = async move {
+            // Either way the driver is gone.
+            let _ = stop_serving.await;
+        };
+        let server = tokio::spawn(rpc::serve(self.service, self.incoming, stop_serving));
+        let told = tokio::spawn(async move {
+            let how = shutdown_guard.told().await;
+            mailbox.shut_down(how);
+        });
+        self.driver.run().await;
+        told.abort();
+        drop(driver_ended);
+        server.await?.context("the gRPC server failed")
+    }
+}

@@ -1,0 +1,435 @@
+//! The agent's directory: everything that must outlive the agent lies in it, and only one agent at
+//! a time uses it.
+//!
+//! ```text
+//!  lock            locked (flock) for as long as an agent runs; holds its pid as text
+//!  machine-id      the agent's stable name, one line
+//!  journal.sqlite  what an agent must know again after it was killed (and -wal, -shm beside it)
+//!  shim.sock       where the shim listens, which outlives agents too
+//!  output/         what the workers wrote
+//!  *.20251124T085400Z   something that could not be used, set aside; the agent never reads it again
+//! ```
+//!
+//! Nothing in here keeps an agent from starting, except another agent.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{
+    Notice,
+    set_aside::{append, set_aside, sync_parent},
+};
+use crate::{ids::MachineId, machine::Wall};
+
+/// An agent's directory, kept from other agents until this is dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    machine_id: MachineId,
+    notices: Vec<Notice>,
+    /// Locked while it is open.
+    _lock: File,
+}
+
+/// Why an agent cannot use a directory.
+#[derive(Debug, Error)]
+pub enum StateDirError {
+    /// Another agent is using it.
+    #[error(
+        "another agent ({}) is using the state directory {}: stop it first, or give this one a \
+         directory of its own", describe_pid(pid), directory.display()
+    )]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// The other agent's process id, if it could be read.
+        pid: Option<u32>,
+    },
+    /// It is not there and cannot be made, or it is not a directory.
+    #[error("cannot use {} as the state directory: {source}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It cannot be told whether another agent is using it.
+    #[error(
+        "cannot lock {} to keep other agents out of the state directory: {source}; see that this \
+         user may write to the file, or remove it while no agent is running", path.display()
+    )]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StateDir {
+    /// Takes the directory, which is made (for its owner only) if it is missing.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StateDirError> {
+        let path = path.as_ref();
+        make_directory(path)
+            .map_err(|source| StateDirError::Directory { directory: path.to_owned(), source })?;
+        let mut notices = Vec::new();
+        let lock = lock(path, &mut notices)?;
+        let machine_id = machine_id(&path.join("machine-id"), &mut notices);
+        Ok(Self { path: path.to_owned(), machine_id, notices, _lock: lock })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The agent's stable name: made once, kept in the file `machine-id`.
+    pub fn machine_id(&self) -> &MachineId {
+        &self.machine_id
+    }
+
+    /// What opening it turned up that a person should know.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// The journal's file.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal.sqlite")
+    }
+
+    /// The shim's socket.
+    pub fn shim_socket(&self) -> PathBuf {
+        self.path.join("shim.sock")
+    }
+
+    /// The directory of the workers' output. Not made here.
+    pub fn output(&self) -> PathBuf {
+        self.path.join("output")
+    }
+}
+
+/// Names this boot of the machine: another one after every reboot.
+pub fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Locks the directory's `lock` file and writes this process's id into it.
+fn lock(directory: &Path, notices: &mut Vec<Notice>) -> Result<File, StateDirError> {
+    let path = directory.join("lock");
+    let failed = |source| StateDirError::Lock { path: path.clone(), source };
+    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        // No agent has locked such a thing, so it can go.
+        set_aside_with_notice(&path, "it is not a regular file", notices);
+    }
+    let mut file = open_lock(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let pid = read_pid(&mut file).ok();
+            return Err(StateDirError::InUse { directory: directory.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    if let Err(error) = write_pid(&mut file) {
+        notices.push(Notice::new(format!(
+            "{} does not hold this agent's pid ({error}); it is locked all the same.",
+            path.display()
+        )));
+    }
+    Ok(file)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+    };
+    open().or_else(|error| {
+        let _ = fs::set_permissions(path, Permissions::from_mode(0o600));
+        // On a read-only file system a lock is still a lock.
+        open().or_else(|_| File::open(path)).map_err(|_| error)
+    })
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", process::id())
+}
+
+fn read_pid(file: &mut File) -> io::Result<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text)?;
+    text.trim().parse().map_err(io::Error::other)
+}
+
+fn describe_pid(pid: &Option<u32>) -> String {
+    pid.map_or_else(|| "of unknown pid".to_owned(), |pid| format!("pid {pid}"))
+}
+
+/// Reads the machine id, or makes one and keeps it.
+fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
+    match read_machine_id(path) {
+        Ok(Some(id)) => return id,
+        Ok(None) => {}
+        Err(reason) => set_aside_with_notice(path, &reason, notices),
+    }
+    let id = MachineId::from(Uuid::new_v4().to_string());
+    match write_machine_id(path, &id, notices) {
+        Ok(()) => tracing::info!(machine_id = %id, path = %path.display(), "new machine id"),
+        Err(error) => notices.push(Notice::new(format!(
+            "The machine id {id} could not be kept in {} ({error}): the agent will have another \
+             one when it is started again.",
+            path.display()
+        ))),
+    }
+    id
+}
+
+/// `None` if there is none yet; otherwise why what is there is not one.
+fn read_machine_id(path: &Path) -> Result<Option<MachineId>, String> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        _ => {}
+    }
+    // Not to wait for ever for somebody to write into a pipe.
+    if !path.metadata().map_err(|error| error.to_string())?.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(LONGEST_ID + 2).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    let text = bytes.trim_ascii();
+    match str::from_utf8(text) {
+        _ if text.is_empty() => Err("it is empty".to_owned()),
+        Ok(id) if text.len() as u64 <= LONGEST_ID && text.iter().all(u8::is_ascii_graphic) => {
+            Ok(Some(MachineId::from(id)))
+        }
+        _ => Err(format!("it is not one word of up to {LONGEST_ID} ASCII letters")),
+    }
+}
+
+/// Longer than any name that somebody would write there.
+const LONGEST_ID: u64 = 255;
+
+/// After a power failure the file holds the id or is not there, but never a part of it.
+fn write_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) -> io::Result<()> {
+    let unfinished = append(path, ".new");
+    if unfinished.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        set_aside_with_notice(&unfinished, "it is not a regular file", notices);
+    }
+    let mut file = File::create(&unfinished)?;
+    writeln!(file, "{id}")?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    sync_parent(path);
+    Ok(())
+}
+
+fn set_aside_with_notice(path: &Path, reason: &str, notices: &mut Vec<Notice>) {
+    let shown = path.display();
+    notices.push(Notice::new(match set_aside(path, wall_clock()) {
+        Ok(aside) => format!(
+            "{shown} could not be used ({reason}) and was set aside as {}. A new one takes its \
+             place.",
+            aside.display()
+        ),
+        Err(error) => {
+            format!("{shown} cannot be used ({reason}), nor can it be set aside ({error}).")
+        }
+    }));
+}
+
+fn wall_clock() -> Wall {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::fs::{MetadataExt, symlink},
+        time::Duration,
+    };
+
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/state");
+        (dir, path)
+    }
+
+    fn id_of(path: &Path) -> String {
+        StateDir::open(path).unwrap().machine_id().to_string()
+    }
+
+    fn names(path: &Path) -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_for_its_owner_only() {
+        let (_dir, path) = fresh();
+        let state = StateDir::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(state.notices(), []);
+        assert_eq!(names(&path), ["lock", "machine-id"]);
+        assert_eq!(state.journal(), path.join("journal.sqlite"));
+    }
+
+    #[test]
+    fn a_second_agent_is_told_who_is_there_and_where() {
+        let (_dir, path) = fresh();
+        let first = StateDir::open(&path).unwrap();
+        let refusal = StateDir::open(&path).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("(pid {})", process::id())), "{refusal}");
+        assert!(refusal.contains(path.to_str().unwrap()), "{refusal}");
+
+        drop(first);
+        StateDir::open(&path).unwrap();
+    }
+
+    struct KillOnDrop(process::Child);
+
+    impl Drop for KillOnDrop {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_killed_keeps_nobody_out() {
+        let (_dir, path) = fresh();
+        fs::create_dir_all(&path).unwrap();
+        // Holds the lock as an agent does, until it is killed.
+        let killed = process::Command::new("flock")
+            .args(["--exclusive", "--no-fork"])
+            .arg(path.join("lock"))
+            .args(["sleep", "60"])
+            .spawn();
+        let killed = KillOnDrop(killed.unwrap());
+        let pid = killed.0.id().to_string();
+        fs::write(path.join("lock"), &pid).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let refusal = loop {
+            match StateDir::open(&path) {
+                Err(refusal) => break refusal,
+                // It has not got the lock yet; put back what was written over.
+                Ok(state) => {
+                    fs::write(path.join("lock"), &pid).unwrap();
+                    drop(state);
+                }
+            }
+            assert!(std::time::Instant::now() < deadline, "the lock was never taken");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert!(refusal.to_string().contains(&pid), "{refusal}");
+
+        drop(killed);
+        StateDir::open(&path).unwrap();
+        let pid = fs::read_to_string(path.join("lock")).unwrap();
+        assert_eq!(pid.trim(), process::id().to_string());
+    }
+
+    #[test]
+    fn the_machine_id_is_made_once() {
+        let (_dir, path) = fresh();
+        let id = id_of(&path);
+        assert_eq!(Uuid::parse_str(&id).unwrap().get_version_num(), 4);
+        assert_eq!(id_of(&path), id);
+        assert_eq!(fs::read_to_string(path.join("machine-id")).unwrap(), format!("{id}\n"));
+    }
+
+    #[test]
+    fn a_name_that_a_person_wrote_counts() {
+        let (_dir, path) = fresh();
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("machine-id"), "rack4-node7").unwrap();
+        let state = StateDir::open(&path).unwrap();
+        assert_eq!(state.machine_id().as_str(), "rack4-node7");
+        assert_eq!(state.notices(), []);
+    }
+
+    #[test]
+    fn a_machine_id_that_is_none_is_set_aside() {
+        let garbage: [&[u8]; 5] = [b"", b" \n", b"two words", b"\xff\xfe\x00", &[b'a'; 300]];
+        for garbage in garbage {
+            let (_dir, path) = fresh();
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("machine-id"), garbage).unwrap();
+
+            let state = StateDir::open(&path).unwrap();
+            let [Notice(text)] = state.notices() else { panic!("{:?}", state.notices()) };
+            let names = names(&path);
+            let aside = names.iter().find(|name| name.starts_with("machine-id.")).unwrap();
+            assert!(text.contains(aside.as_str()), "{text}");
+            assert_eq!(fs::read(path.join(aside)).unwrap(), garbage);
+
+            let id = state.machine_id().to_string();
+            drop(state);
+            assert_eq!(id_of(&path), id);
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_directory_keeps_an_agent_from_starting() {
+        let (_dir, path) = fresh();
+        for name in ["lock", "machine-id", "machine-id.new"] {
+            fs::create_dir_all(path.join(name).join("child")).unwrap();
+        }
+        let state = StateDir::open(&path).unwrap();
+        assert_eq!(state.notices().len(), 3, "{:?}", state.notices());
+        let id = state.machine_id().to_string();
+        assert!(matches!(StateDir::open(&path), Err(StateDirError::InUse { .. })));
+        drop(state);
+
+        for name in ["lock", "machine-id"] {
+            fs::remove_file(path.join(name)).unwrap();
+            symlink("nowhere", path.join(name)).unwrap();
+        }
+        let state = StateDir::open(&path).unwrap();
+        assert_ne!(state.machine_id().as_str(), id);
+        assert_eq!(state.notices().len(), 2, "{:?}", state.notices());
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refusal = StateDir::open(file.path()).unwrap_err();
+        assert!(matches!(refusal, StateDirError::Directory { .. }));
+        assert!(refusal.to_string().contains(file.path().to_str().unwrap()), "{refusal}");
+    }
+
+    #[test]
+    fn the_boot_has_an_id() {
+        let id = boot_id().unwrap();
+        assert_eq!(id, boot_id().unwrap());
+        Uuid::parse_str(&id).unwrap();
+    }
+}
