@@ -90,6 +90,9 @@ pub enum Command {
     Shim(shim::Args),
     /// Be a worker: the built-in one, for demonstrations and tests
     Worker(worker::Args),
+    /// Be the parent of an agent's workers, which outlives it
+    #[command(hide = true)]
+    Shim(shim::Args),
     /// Be a descendant of the built-in worker
     #[command(hide = true)]
     WorkerChild(descendants::Args),
@@ -111,6 +114,7 @@ impl Command {
             Self::Detach(args) => args.run(),
             Self::Shim(args) => args.run(),
             Self::Worker(args) => args.run(),
+            Self::Shim(args) => args.run(),
             Self::WorkerChild(args) => args.run(),
         }
     }

@@ -1,4 +1,4 @@
-//! `arroyo-node shim`: the process that parents an agent's workers. Agents start it; people need not.
+//! `arroyo-node shim`: the process that parents the workers. Agents start it; people need not.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,22 +7,22 @@ use anyhow::Context as _;
 use super::{Exit, Failure};
 use crate::runtime::process::shim::{ShimOptions, serve};
 
-/// Whose shim.
+/// Where it is, and how long it stays.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The agent's state directory
+    /// The agent's state directory: its socket, lock and log are there
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
-    /// How long to stay without workers and without an agent
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    linger: Option<Duration>,
+    /// Stay this long when there is neither an agent nor anything to keep for one
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    linger: Duration,
 }
 
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut options = ShimOptions::new(&self.state_dir);
-        options.linger = self.linger.unwrap_or(options.linger);
-        serve(&options).with_context(|| format!("no shim in {}", self.state_dir.display()))?;
+        let Self { state_dir, linger } = self;
+        let context = format!("cannot be a shim in {}", state_dir.display());
+        serve(&ShimOptions { state_dir, linger }).context(context)?;
         Ok(Exit::Ok)
     }
 }
