@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::node::{bind_admin, run_with_admin, this_program},
+    cli::node::{AdminServer, bind_admin, run_with_admin, this_program},
     controller::{Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector},
     ids::{JobId, WorkerId},
     machine::{Dialect, Phase, Shutdown, View},
@@ -78,7 +78,7 @@ impl Stage {
         let node = bind_node_near(builder, DEFAULT_PORT).await?;
         let (agent_address, view) = (node.address().to_string(), node.view());
         let (trigger, guard) = shutdown_channel();
-        let agent = tokio::spawn(run_with_admin(node, admin, guard));
+        let agent = tokio::spawn(run_with_admin(node, AdminServer::plain(admin)?, guard));
         let stage = Self {
             controller,
             controller_address,

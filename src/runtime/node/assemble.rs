@@ -3,13 +3,12 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, ensure};
-use hyper_util::client::legacy::connect::HttpConnector;
 use rand::{TryRng as _, rngs::SysRng};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use tonic::transport::{Endpoint, server::TcpIncoming};
+use tonic::transport::Endpoint;
 use tracing::{info, warn};
 
 use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
@@ -39,6 +38,7 @@ use crate::{
             shim::{Known, ShimConfig, ShimProcesses},
         },
         state_dir::{StateDir, boot_id},
+        tls::{ClientTls, H2, Incoming, ServerTls, connector},
     },
 };
 
@@ -54,13 +54,15 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
     notices.extend_from_slice(state.notices());
 
+    let server_tls = settings.server_tls.clone().map(|tls| tls.load(&[H2])).transpose();
+    let server_tls = server_tls.context("cannot serve the gRPC API over TLS")?.map(Arc::new);
     let listener =
         TcpListener::bind(settings.bind).await.with_context(|| explain_bind(settings.bind))?;
     let address = listener.local_addr()?;
 
     let mut config = settings.machine.clone();
     config.machine = machine_id;
-    config.address = advertised(settings.advertise_host.as_deref(), address);
+    config.address = advertised(settings.advertise.as_deref(), address);
     info!(
         machine_id = %config.machine, %address, advertised = config.address,
         controller = settings.controller, state_dir = %state.path().display(),
@@ -82,6 +84,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
             ("address".into(), address.to_string()),
             ("state directory".into(), state.path().display().to_string()),
             ("worker".into(), settings.worker.program.display().to_string()),
+            ("gRPC API".into(), describe_tls(&settings).into()),
         ],
         notices: notices.iter().map(ToString::to_string).collect(),
     };
@@ -97,7 +100,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         announce: announcer(settings.worker_finished),
     });
     let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, server_tls)?;
     Ok(BoundNode { driver, service, incoming, address, metrics, _state: state })
 }
 
@@ -201,17 +204,24 @@ fn controller_client(
                 settings.controller
             )
         })?;
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
+    let tls = settings.controller_tls.clone().map(ClientTls::load).transpose();
+    let tls = tls.context("cannot call the controller over TLS")?.map(Arc::new);
     let on_connect = move || events.send(Event::Connected);
-    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector, on_connect))
+    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector(tls), on_connect))
+}
+
+fn describe_tls(settings: &NodeBuilder) -> &'static str {
+    match &settings.server_tls {
+        None => "without TLS",
+        Some(ServerTls { client_ca: None, .. }) => "over TLS",
+        Some(ServerTls { client_ca: Some(_), .. }) => "over TLS, with certificates of the callers",
+    }
 }
 
 fn explain_bind(address: SocketAddr) -> String {
     format!(
         "cannot bind {address} for the gRPC API: is another agent running here? \
-         --bind-address and --rpc-port (ARROYO__NODE__RPC_PORT) choose another address"
+         `--bind-address`, `--rpc-port` and ARROYO__NODE__RPC_PORT choose another address"
     )
 }
 
