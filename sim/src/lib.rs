@@ -14,6 +14,7 @@ pub mod marks;
 pub mod oracles;
 pub mod outcome;
 pub mod past;
+pub mod picture;
 pub mod plan;
 mod process;
 pub mod recorder;

@@ -21,6 +21,9 @@ pub struct Outcome {
     pub marks: Marks,
     /// The fingerprint of the trace.
     pub digest: String,
+    /// The fingerprint of the trace without the times that wall clocks told, and without the deeds
+    /// that made them jump.
+    pub timeless: String,
     /// The fingerprint of every packet, where that was asked for.
     pub wire: Option<String>,
 }

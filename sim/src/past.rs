@@ -70,6 +70,8 @@ pub struct WorkerPast {
     pub named: bool,
     /// How often the controller was told of its end.
     pub arrived: u32,
+    /// Whether its machine has lost power since it was asked for.
+    pub lost_power: bool,
     /// Why it cannot be held to its promises.
     pub excuse: Option<&'static str>,
 }
@@ -182,6 +184,7 @@ impl Past {
                     gone: None,
                     named: false,
                     arrived: 0,
+                    lost_power: false,
                     excuse: None,
                 };
                 self.workers.entry(launch.worker).or_insert(fresh).spawns += 1;
@@ -207,8 +210,9 @@ impl Past {
     }
 
     fn lose_power(&mut self, at: Duration, number: usize) {
-        for worker in self.workers.values_mut() {
-            if worker.agent == number && worker.is_live() {
+        for worker in self.workers.values_mut().filter(|worker| worker.agent == number) {
+            worker.lost_power = true;
+            if worker.is_live() {
                 worker.gone = Some((at, Exit::Lost));
             }
         }

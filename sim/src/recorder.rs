@@ -23,6 +23,7 @@ use crate::{
     marks::Marks,
     oracles::{Oracle, Sight},
     past::Past,
+    plan::Kind,
 };
 
 /// A promise that was broken.
@@ -158,8 +159,19 @@ impl Recorder {
 
     /// The fingerprint of the trace so far.
     pub fn digest(&self) -> String {
-        let hash = self.inner().digest.clone().finalize();
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.inner().digest)
+    }
+
+    /// The same without what wall clocks told, and without the deeds that made them jump.
+    pub fn timeless_digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for entry in &self.inner().entries {
+            if !matches!(&entry.fact, Fact::Deed(deed) if deed.kind() == Some(Kind::ClockJump)) {
+                digest.update(without_wall_times(&entry.to_string()));
+                digest.update("\n");
+            }
+        }
+        hex(&digest)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -180,6 +192,23 @@ impl Inner {
         self.past.note(entry.at, entry.place, &entry.fact);
         self.entries.push(entry);
     }
+}
+
+fn hex(digest: &Sha256) -> String {
+    digest.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Wall clock readings are written as so many microseconds, and nothing else is so long.
+fn without_wall_times(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find("µs") {
+        let digits = rest[..at].bytes().rev().take_while(u8::is_ascii_digit).count();
+        text.push_str(&rest[..at - digits]);
+        text.push_str("(wall)");
+        rest = &rest[at + "µs".len()..];
+    }
+    text + rest
 }
 
 fn keep_first(

@@ -2,7 +2,7 @@
 //! what the journal has taken, the next agent finds: all of it after a kill, after a power failure
 //! what was there after some commit.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arroyo_node::machine::Reply;
 
@@ -44,7 +44,10 @@ impl Oracle for Durable {
                 return match past.agents[agent].ended {
                     None => Ok(()),
                     _ if *set_aside => Ok(()),
-                    Some(Ending::PowerLost) => one_of(&states, &found),
+                    Some(Ending::PowerLost) => {
+                        let states: Vec<Rows> = states.iter().map(after_boot).collect();
+                        one_of(&states, &found)
+                    }
                     Some(Ending::Killed | Ending::Finished) => one_of(states.last(), &found),
                 };
             }
@@ -52,6 +55,17 @@ impl Oracle for Durable {
         }
         Ok(())
     }
+}
+
+/// Deadlines mean nothing to the machine's next boot.
+fn after_boot(rows: &Rows) -> Rows {
+    let mut rows = rows.clone();
+    for row in rows.values_mut() {
+        if let Some(stop) = &mut Arc::make_mut(row).stop {
+            stop.kill_at = None;
+        }
+    }
+    rows
 }
 
 fn one_of<'a>(states: impl IntoIterator<Item = &'a Rows>, found: &Rows) -> Verdict {

@@ -75,14 +75,18 @@ fn arrived(agent: usize, report: &FinishedReport, worker: &WorkerPast) -> Verdic
     if same {
         return Ok(());
     }
-    Err(format!("worker {id} was started as {spec:?} on agent {}, reported {report:?}", worker.agent))
+    Err(format!(
+        "worker {id} was started as {spec:?} on agent {}, reported {report:?}",
+        worker.agent
+    ))
 }
 
 fn true_exit(id: WorkerId, told: Exit, worker: &WorkerPast) -> Verdict {
     let Some((_, exit)) = worker.gone else {
         return Err(format!("worker {id} is in the journal as ended while it lives"));
     };
-    if told == exit || told == Exit::Unknown {
+    let lost = told == Exit::Lost && worker.lost_power;
+    if told == exit || told == Exit::Unknown || lost {
         return Ok(());
     }
     Err(format!("worker {id} ended by {exit}, and the journal says {told}"))

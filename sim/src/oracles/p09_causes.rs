@@ -26,12 +26,7 @@ pub struct Causes {
 impl Causes {
     /// For agents that stop their workers when they lose the controller, or for such that do not.
     pub fn new(fencing: bool) -> Self {
-        Self {
-            fencing,
-            stopped: BTreeSet::new(),
-            started: BTreeSet::new(),
-            ended: BTreeSet::new(),
-        }
+        Self { fencing, stopped: BTreeSet::new(), started: BTreeSet::new(), ended: BTreeSet::new() }
     }
 
     fn may_signal(&self, agent: usize, id: WorkerId, past: &Past) -> bool {

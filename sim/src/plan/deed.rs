@@ -114,7 +114,8 @@ pub enum BadCall {
     UnknownWorker,
 }
 
-/// A fault. Times say how long it lasts.
+/// A fault. `ms` says how long it lasts, in milliseconds.
+#[expect(missing_docs, reason = "the fields say it: whom it strikes, and for how long")]
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Fault {
     /// The agent's process is killed, and started again.
@@ -211,6 +212,18 @@ impl Kind {
         Self::AnswersLost,
         Self::StartAnswerLost,
     ];
+}
+
+impl Deed {
+    /// The kind of fault that it is, if it is one.
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Fault(fault) => Some(fault.kind()),
+            Self::Submit { .. } | Self::Stop { .. } | Self::Unwell { .. } | Self::Call { .. } => {
+                None
+            }
+        }
+    }
 }
 
 impl Fault {

@@ -120,9 +120,6 @@ impl ControllerHost {
             state.life
         };
         self.note(Fact::ControllerBegan(life));
-        if life > 1 {
-            self.recorder.mark("controller restarted with empty books");
-        }
         let service = Front { inner: controller.answers(), host: self.clone() };
         let incoming = net::listen(CONTROLLER_PORT).await?;
         tokio::spawn(
@@ -349,6 +346,9 @@ impl ControllerGrpc for Front {
         let report = FinishedReport::try_from(request.get_ref().clone())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.arrived(report.node.clone().as_str(), Arrival::Finished(report));
+        if self.host.mood() == Mood::LosesAnswers {
+            self.host.recorder.mark("report acknowledged, answer lost");
+        }
         self.answer(self.inner.worker_finished(request)).await
     }
 }

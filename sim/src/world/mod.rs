@@ -147,6 +147,7 @@ impl World {
             faults: self.faults,
             marks: self.recorder.marks(),
             digest: self.recorder.digest(),
+            timeless: self.recorder.timeless_digest(),
             wire: None,
         }
     }
