@@ -9,6 +9,7 @@
 //! none (the worker) have none.
 
 pub mod agent;
+pub mod chaos;
 pub mod controller;
 pub mod descendants;
 pub mod dev;
@@ -67,6 +68,8 @@ pub enum Command {
     Node(node::Args),
     /// Run a controller and an agent here, with real workers, and tell what happens
     Dev(dev::Args),
+    /// Kill agent, shim and controller again and again, and see that no promise is broken
+    Chaos(chaos::Args),
     /// Be a controller, for trying agents without an Arroyo cluster
     Controller(controller::Args),
     /// List the workers of an agent
@@ -100,6 +103,7 @@ impl Command {
         match self {
             Self::Node(args) => args.run(options),
             Self::Dev(args) => args.run(options),
+            Self::Chaos(args) => args.run(),
             Self::Controller(args) => args.run(options),
             Self::Ps(args) => args.run(),
             Self::Status(args) => args.run(),
