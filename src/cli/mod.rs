@@ -9,8 +9,8 @@
 //! none (the worker) have none.
 
 pub mod agent;
-mod config;
 pub mod chaos;
+mod config;
 pub mod controller;
 pub mod descendants;
 pub mod dev;
