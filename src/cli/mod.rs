@@ -9,6 +9,7 @@
 //! none (the worker) have none.
 
 pub mod agent;
+pub mod chaos;
 mod config;
 pub mod controller;
 pub mod descendants;
@@ -74,6 +75,8 @@ pub enum Command {
     Config(node::Args),
     /// Run a controller and an agent here, with real workers, and tell what happens
     Dev(dev::Args),
+    /// Kill agent, shim and controller again and again, and see that no promise is broken
+    Chaos(chaos::Args),
     /// Be a controller, for trying agents without an Arroyo cluster
     Controller(controller::Args),
     /// List the workers of an agent
@@ -108,6 +111,7 @@ impl Command {
             Self::Node(args) => args.run(options),
             Self::Config(args) => config::run(&args, options),
             Self::Dev(args) => args.run(options),
+            Self::Chaos(args) => args.run(),
             Self::Controller(args) => args.run(options),
             Self::Ps(args) => args.run(),
             Self::Status(args) => args.run(),

@@ -153,6 +153,17 @@ pub struct Report {
     pub dialect: Dialect,
 }
 
+impl Report {
+    /// The same, said otherwise.
+    pub fn in_the_other_dialect(&self) -> Self {
+        let dialect = match self.dialect {
+            Dialect::V0_15 => Dialect::V0_16,
+            Dialect::V0_16 => Dialect::V0_15,
+        };
+        Self { dialect, ..self.clone() }
+    }
+}
+
 /// What one or more events brought about: records to commit, then effects to execute.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Effects {

@@ -1,10 +1,23 @@
 //! TLS as a client wants it, and the connector that uses it.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::BytesMut;
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore, SignatureScheme, client::ResolvesClientCert,
+    pki_types::ServerName, sign::CertifiedKey,
+};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use tower::{Service, ServiceExt as _};
 
@@ -85,16 +98,66 @@ pub fn connector(
             let socket = tcp.oneshot(uri).await.map_err(io::Error::other)?.into_inner();
             let connection = match tls {
                 None => Connection::Plain(socket),
-                Some(tls) => {
-                    let name = server_name(&host)?;
-                    let stream = TlsConnector::from(tls.get()).connect(name, socket).await;
-                    let stream = stream.map_err(|error| explain(Side::Client, error))?;
-                    Connection::Tls(Box::new(stream.into()))
-                }
+                Some(tls) => secure(socket, &host, tls.get())
+                    .await
+                    .map_err(|error| explain(Side::Client, error))?,
             };
             Ok(TokioIo::new(connection))
         }
     })
+}
+
+/// With TLS 1.3 a client has finished its handshake before the server has looked at its certificate.
+/// A server that does not like it says so in place of its first words; those of an HTTP/2 server
+/// come unasked. So a client that was asked for its certificate waits for them: the refusal is then
+/// the reason why there is no connection, and not lost in one that breaks.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
+
+async fn secure(
+    socket: TcpStream,
+    host: &str,
+    config: Arc<ClientConfig>,
+) -> io::Result<Connection> {
+    let (config, was_asked) = noting_whether_asked(&config);
+    let name = server_name(host)?;
+    let mut stream = TlsConnector::from(config).connect(name, socket).await?;
+    let mut ahead = BytesMut::new();
+    if was_asked.load(Ordering::Relaxed)
+        && let Ok(read) = timeout(FIRST_WORDS, stream.read_buf(&mut ahead)).await
+        && read? == 0
+    {
+        return Err(io::Error::other("the server hung up after the TLS handshake"));
+    }
+    Ok(Connection::secured(stream, ahead.freeze()))
+}
+
+fn noting_whether_asked(config: &ClientConfig) -> (Arc<ClientConfig>, Arc<AtomicBool>) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(Noting {
+        asked: asked.clone(),
+        resolver: config.client_auth_cert_resolver.clone(),
+    });
+    (Arc::new(config), asked)
+}
+
+/// Finds the certificate to show, and notes that it was wanted.
+#[derive(Debug)]
+struct Noting {
+    asked: Arc<AtomicBool>,
+    resolver: Arc<dyn ResolvesClientCert>,
+}
+
+impl ResolvesClientCert for Noting {
+    fn resolve(&self, hints: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.resolver.resolve(hints, schemes)
+    }
+
+    /// Only then is [`Self::resolve`] called at all.
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -21,7 +22,30 @@ pub enum Connection {
     /// As it is.
     Plain(TcpStream),
     /// After a handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secured>),
+}
+
+/// A TCP connection with TLS on it.
+#[derive(Debug)]
+pub struct Secured {
+    stream: TlsStream<TcpStream>,
+    /// What was read ahead, and is to be read first.
+    ahead: Bytes,
+}
+
+impl Connection {
+    /// With TLS.
+    pub(super) fn secured(stream: impl Into<TlsStream<TcpStream>>, ahead: Bytes) -> Self {
+        Self::Tls(Box::new(Secured { stream: stream.into(), ahead }))
+    }
+
+    /// The connection without its TLS: for addresses.
+    pub(super) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(secured) => secured.stream.get_ref().0,
+        }
+    }
 }
 
 impl AsyncRead for Connection {
@@ -32,13 +56,18 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => {
-                // With TLS 1.3 a client hears here, and not before, that it is not let in.
-                let side = match &**stream {
+            Self::Tls(secured) if !secured.ahead.is_empty() => {
+                let length = secured.ahead.len().min(buf.remaining());
+                buf.put_slice(&secured.ahead.split_to(length));
+                Poll::Ready(Ok(()))
+            }
+            Self::Tls(secured) => {
+                let side = match &secured.stream {
                     TlsStream::Client(_) => Side::Client,
                     TlsStream::Server(_) => Side::Server,
                 };
-                Pin::new(stream).poll_read(cx, buf).map_err(|error| explain(side, error))
+                let read = Pin::new(&mut secured.stream).poll_read(cx, buf);
+                read.map_err(|error| explain(side, error))
             }
         }
     }
@@ -52,21 +81,21 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_shutdown(cx),
         }
     }
 
@@ -77,14 +106,14 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(secured) => Pin::new(&mut secured.stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Tls(secured) => secured.stream.is_write_vectored(),
         }
     }
 }
@@ -93,9 +122,6 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        match self {
-            Self::Plain(stream) => stream.connect_info(),
-            Self::Tls(stream) => stream.get_ref().0.connect_info(),
-        }
+        self.socket().connect_info()
     }
 }

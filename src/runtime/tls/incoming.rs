@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -86,7 +87,7 @@ async fn shake_hands(socket: TcpStream, tls: Arc<Reloading<ServerConfig>>) -> Op
     let caller = socket.peer_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
     let handshake = TlsAcceptor::from(tls.get()).accept(socket);
     let error = match tokio::time::timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(stream)) => return Some(Connection::Tls(Box::new(stream.into()))),
+        Ok(Ok(stream)) => return Some(Connection::secured(stream, Bytes::new())),
         Ok(Err(error)) => explain(Side::Server, error).to_string(),
         Err(_) => format!("no TLS handshake within {HANDSHAKE:?}"),
     };
@@ -103,11 +104,8 @@ impl axum::serve::Listener for Incoming {
         loop {
             match self.next().await {
                 Some(Ok(connection)) => {
-                    let caller = match &connection {
-                        Connection::Plain(stream) => stream.peer_addr(),
-                        Connection::Tls(stream) => stream.get_ref().0.peer_addr(),
-                    };
-                    return (connection, caller.unwrap_or(self.address));
+                    let caller = connection.socket().peer_addr().unwrap_or(self.address);
+                    return (connection, caller);
                 }
                 Some(Err(error)) => {
                     tracing::warn!("cannot accept a connection: {error}");

@@ -58,9 +58,10 @@ impl ShimOptions {
 ///
 /// Call it from a process with one thread.
 pub fn serve(options: &ShimOptions) -> io::Result<()> {
-    let Some(_lock) = daemon::lock(&options.state_dir)? else { return Ok(()) };
+    let Some(mut lock) = daemon::lock(&options.state_dir)? else { return Ok(()) };
     let listener = Listener::bind(&options.state_dir)?;
     daemon::detach(&options.state_dir.join("shim.log"))?;
+    daemon::sign(&mut lock);
     let children = daemon::settle()?;
     raise_descriptor_limit()?;
     let engine = Engine::new(Reaper::This)?;
