@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use nix::{sys::signal, unistd::Pid};
 
-use super::bench::*;
+use super::bench::{self, *};
 use arroyo_node::{
     ids::WorkerId,
     machine::{Event, Exit, Phase, Signal},
@@ -42,7 +42,7 @@ fn a_status_is_kept_until_it_is_released() {
     let (worker, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 7"));
     bench.disconnect();
     bench.go();
-    eventually("it has ended", || !is_alive(process));
+    eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
     for _ in 0..2 {
         bench.connect();
         let exited = Event::Exited { worker, exit: Exit::Code(7) };
@@ -94,7 +94,7 @@ fn a_shim_ends_when_nobody_needs_it_and_not_before() {
     let (worker, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 0"));
     bench.disconnect();
     bench.go();
-    eventually("it has ended", || !is_alive(process));
+    eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
     // Longer than it lingers: it still has a status to keep.
     std::thread::sleep(std::time::Duration::from_millis(600));
     assert!(bench.has_shim());

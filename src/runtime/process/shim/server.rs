@@ -97,7 +97,7 @@ impl Shim {
                 self.note(notice);
             }
             let now = Instant::now();
-            if self.link.is_some() || !self.entries.is_empty() {
+            if self.is_needed() {
                 needed_at = now;
             } else if now - needed_at >= self.linger {
                 return Ok(());
@@ -106,9 +106,13 @@ impl Shim {
         }
     }
 
+    fn is_needed(&self) -> bool {
+        self.link.is_some() || !self.entries.is_empty()
+    }
+
     fn wait(&self, end_at: Instant) -> io::Result<()> {
-        let idle = self.link.is_none() && self.entries.is_empty();
-        let deadline = self.engine.next_deadline().into_iter().chain(idle.then_some(end_at)).min();
+        let end_at = (!self.is_needed()).then_some(end_at);
+        let deadline = self.engine.next_deadline().into_iter().chain(end_at).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
             // Rounded up: to wake before the time would be to wake for nothing.
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
