@@ -21,19 +21,19 @@ use arroyo_node::{
 use futures_util::future::join_all;
 use nix::{libc::SIGKILL, sys::signal::Signal};
 use support::{
-    PROGRAM,
+    PROGRAM, Parent,
     agent::Home,
     calls::{code, signal, unknown},
     controller::Recorder,
     eventually, loopback, port_to_keep, processes,
     program::{AgentProgram, Program},
-    supervision_flags,
 };
 
-/// Whether this is how a worker ended of whom the agent that started it is gone: without a shim
-/// nobody may be able to tell, but nothing else is ever said.
-fn is_or_unknown(exit: Option<WorkerExit>, expected: Option<WorkerExit>) -> bool {
-    exit == expected || (!support::SHIM && exit == unknown())
+/// How a worker ended is this. Without a shim, once the agent that started it is gone, nobody may be
+/// able to tell; but nothing else is ever said.
+fn assert_ended(home: &Home, worker: &WorkerStatus, expected: Option<WorkerExit>) {
+    let untold = home.parent == Parent::Agent && worker.exit == unknown();
+    assert!(worker.exit == expected || untold, "{worker:?}");
 }
 
 /// Kills a worker's first process, and waits until it is gone.
@@ -58,7 +58,7 @@ async fn a_port_that_is_taken_is_named_and_nobody_is_registered() {
     assert_eq!(program.end().await.code(), Some(1));
     let error = program.line_with("error: ").await;
     assert!(error.contains(&format!("cannot bind {}", home.address)), "{error}");
-    assert!(error.contains("--bind"), "{error}");
+    assert!(error.contains("--bind-address and --rpc-port"), "{error}");
     assert!(error.contains("in use"), "{error}");
     assert!(recorder.record().registrations.is_empty());
 }
@@ -154,7 +154,7 @@ async fn a_second_signal_ends_the_agent_at_once_and_no_worker() {
 
     let agent = home.run(&recorder.url(), &[]).await;
     agent.stop_by_force(id).await;
-    assert!(is_or_unknown(agent.until_reported(id).await.exit, signal(9)));
+    assert_ended(&home, &agent.until_reported(id).await, signal(9));
     assert_eq!(home.mark.workers(), []);
 }
 
@@ -174,8 +174,8 @@ async fn hand_over(how: &str, agent: &mut AgentProgram, home: &Home) {
     assert_eq!(status.code(), if how == "SIGKILL" { None } else { Some(0) });
 }
 
-async fn workers_outlive_an_agent_that_ends_by(how: &str) {
-    let home = Home::new();
+async fn workers_outlive_an_agent_that_ends_by(how: &str, parent: Parent) {
+    let home = &Home::with_workers_of(parent);
     let recorder = Recorder::start().await;
     let mut agent = home.run(&recorder.url(), &[]).await;
     registered(&agent).await;
@@ -189,7 +189,7 @@ async fn workers_outlive_an_agent_that_ends_by(how: &str) {
     home.until_alive(family, 4).await;
     let before = agent.workers().await;
 
-    hand_over(how, &mut agent, &home).await;
+    hand_over(how, &mut agent, home).await;
     assert_eq!((home.mark.count_of(talks), home.mark.count_of(family)), (1, 4));
     let written = home.output(talks).len();
     eventually("it goes on writing", || home.output(talks).len() > written).await;
@@ -205,8 +205,7 @@ async fn workers_outlive_an_agent_that_ends_by(how: &str) {
     agent.stop_gently(talks).await;
     agent.stop_by_force(family).await;
     for (id, slots) in [(talks, 2), (family, 3)] {
-        let worker = agent.until_reported(id).await;
-        assert!(is_or_unknown(worker.exit, code(0)), "{worker:?}");
+        assert_ended(home, &agent.until_reported(id).await, code(0));
         assert_eq!(recorder.report_of(id).await.slots, slots);
         assert_eq!(agent.stop_by_force(id).await, StopWorkerStatus::Stopped);
     }
@@ -216,22 +215,37 @@ async fn workers_outlive_an_agent_that_ends_by(how: &str) {
 
 #[tokio::test]
 async fn workers_outlive_an_agent_that_is_detached_by_signal() {
-    workers_outlive_an_agent_that_ends_by("SIGUSR1").await;
+    for parent in [Parent::Shim, Parent::Agent] {
+        workers_outlive_an_agent_that_ends_by("SIGUSR1", parent).await;
+    }
 }
 
 #[tokio::test]
 async fn workers_outlive_an_agent_that_is_detached_by_command() {
-    workers_outlive_an_agent_that_ends_by("detach").await;
+    for parent in [Parent::Shim, Parent::Agent] {
+        workers_outlive_an_agent_that_ends_by("detach", parent).await;
+    }
 }
 
 #[tokio::test]
 async fn workers_outlive_an_agent_that_is_killed() {
-    workers_outlive_an_agent_that_ends_by("SIGKILL").await;
+    for parent in [Parent::Shim, Parent::Agent] {
+        workers_outlive_an_agent_that_ends_by("SIGKILL", parent).await;
+    }
 }
 
 #[tokio::test]
 async fn what_ends_while_there_is_no_agent_is_reported_by_the_next() {
-    let home = Home::new();
+    what_ends_meanwhile_is_reported(Parent::Shim).await;
+}
+
+#[tokio::test]
+async fn what_ends_while_there_is_neither_agent_nor_shim_is_reported_by_the_next() {
+    what_ends_meanwhile_is_reported(Parent::Agent).await;
+}
+
+async fn what_ends_meanwhile_is_reported(parent: Parent) {
+    let home = &Home::with_workers_of(parent);
     let recorder = Recorder::start().await;
     let mut agent = home.run(&recorder.url(), &[]).await;
     registered(&agent).await;
@@ -247,13 +261,15 @@ async fn what_ends_while_there_is_no_agent_is_reported_by_the_next() {
     agent.program.kill().await;
     crash(&workers[&alone]).await;
     crash(&workers[&leaves_children]).await;
-    assert_eq!(home.mark.count_of(leaves_children), 2);
+    match parent {
+        Parent::Shim => home.until_alive(leaves_children, 0).await,
+        Parent::Agent => assert_eq!(home.mark.count_of(leaves_children), 2),
+    }
 
     let agent = home.run(&recorder.url(), &[]).await;
     for (id, slots) in [(alone, 2), (leaves_children, 3)] {
         assert_eq!(recorder.report_of(id).await.slots, slots);
-        let worker = agent.until_reported(id).await;
-        assert!(is_or_unknown(worker.exit, signal(9)), "{worker:?}");
+        assert_ended(home, &agent.until_reported(id).await, signal(9));
     }
     assert_eq!(home.mark.count_of(leaves_children), 0);
     assert_eq!(agent.worker(stays).await, workers[&stays]);
@@ -262,8 +278,14 @@ async fn what_ends_while_there_is_no_agent_is_reported_by_the_next() {
 
 #[tokio::test]
 async fn no_worker_is_lost_or_left_behind_when_the_agent_is_killed_between_starts() {
+    for parent in [Parent::Shim, Parent::Agent] {
+        no_worker_is_lost_between_starts(parent).await;
+    }
+}
+
+async fn no_worker_is_lost_between_starts(parent: Parent) {
     const STARTS: usize = 40;
-    let home = Home::new();
+    let home = Home::with_workers_of(parent);
     let recorder = Recorder::start().await;
     let mut agent = home.run(&recorder.url(), &["--task-slots", "100"]).await;
     let answered = Arc::new(Mutex::new(BTreeSet::new()));
@@ -305,6 +327,33 @@ async fn no_worker_is_lost_or_left_behind_when_the_agent_is_killed_between_start
 }
 
 #[tokio::test]
+async fn a_shim_that_is_killed_takes_no_worker_with_it() {
+    let home = Home::with_workers_of(Parent::Shim);
+    let recorder = Recorder::start().await;
+    let mut agent = home.run(&recorder.url(), &[]).await;
+    let before = agent.start(home.request("before", 2, &[])).await;
+    home.until_ready(before).await;
+    let listed = agent.worker(before).await;
+    let shim = home.shim().unwrap();
+    assert!(send_signal(shim, SIGKILL).unwrap());
+    eventually("it is dead", || !processes::is_alive(shim)).await;
+
+    let after = agent.start(home.request("after", 1, &[])).await;
+    home.until_ready(after).await;
+    assert_ne!(home.shim(), Some(shim));
+    assert_eq!(agent.worker(before).await, listed);
+    agent.stop_by_force(before).await;
+    agent.until_reported(before).await;
+    assert_eq!(home.mark.count_of(before), 0);
+
+    agent.program.kill().await;
+    let agent = home.run(&recorder.url(), &[]).await;
+    agent.stop_gently(after).await;
+    assert_eq!(agent.until_reported(after).await.exit, code(0));
+    assert_eq!(recorder.record().reports.len(), 2);
+}
+
+#[tokio::test]
 async fn the_variables_of_stock_arroyo_are_honoured() {
     let home = Home::new();
     let recorder = Recorder::start().await;
@@ -323,7 +372,7 @@ async fn the_variables_of_stock_arroyo_are_honoured() {
         ("ARROYO_NODE__WORKER__COMMAND", PROGRAM),
     ];
     let arguments: Vec<_> =
-        ["node"].into_iter().chain(supervision_flags().iter().copied()).collect();
+        ["node"].into_iter().chain(home.parent.flags().iter().copied()).collect();
     let agent = AgentProgram::serving(Program::run(&home.mark, &arguments, &env)).await;
     let record = recorder.until("a node", |record| !record.registrations.is_empty()).await;
     let registration = &record.registrations[0];

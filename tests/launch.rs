@@ -7,11 +7,12 @@ mod support;
 use std::{collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _};
 
 use support::{
+    USUAL_PARENT,
     agent::Home,
     controller::Recorder,
     eventually, loopback, port_to_keep, processes,
     program::{AgentProgram, Program, get},
-    soon, supervision_flags,
+    soon,
 };
 
 /// A worker that writes down what it was given, and stays.
@@ -70,7 +71,7 @@ async fn told_by_variables(home: &Home, before: &[&str], more: &[(&str, &str)]) 
         ("ARROYO_NODE__KILL_AFTER", "300ms"),
     ];
     env.extend(more);
-    let flags = supervision_flags().iter().copied();
+    let flags = USUAL_PARENT.flags().iter().copied();
     let arguments: Vec<_> = before.iter().copied().chain(["node"]).chain(flags).collect();
     AgentProgram::serving(Program::run(&home.mark, &arguments, &env)).await
 }

@@ -9,6 +9,7 @@
 //! none (the worker) have none.
 
 pub mod agent;
+pub mod chaos;
 mod config;
 pub mod controller;
 pub mod descendants;
@@ -19,6 +20,7 @@ pub mod logging;
 pub mod misbehave;
 pub mod node;
 pub mod ps;
+pub mod shim;
 pub mod shutdown;
 pub mod start;
 pub mod status;
@@ -73,6 +75,8 @@ pub enum Command {
     Config(node::Args),
     /// Run a controller and an agent here, with real workers, and tell what happens
     Dev(dev::Args),
+    /// Kill agent, shim and controller again and again, and see that no promise is broken
+    Chaos(chaos::Args),
     /// Be a controller, for trying agents without an Arroyo cluster
     Controller(controller::Args),
     /// List the workers of an agent
@@ -91,6 +95,9 @@ pub enum Command {
     Shutdown(shutdown::ShutdownArgs),
     /// End an agent and leave its workers running, for an upgrade
     Detach(shutdown::DetachArgs),
+    /// Be the parent of an agent's workers, which outlives the agent; agents start it themselves
+    #[command(hide = true)]
+    Shim(shim::Args),
     /// Be a worker: the built-in one, for demonstrations and tests
     Worker(worker::Args),
     /// Be a descendant of the built-in worker
@@ -104,6 +111,7 @@ impl Command {
             Self::Node(args) => args.run(options),
             Self::Config(args) => config::run(&args, options),
             Self::Dev(args) => args.run(options),
+            Self::Chaos(args) => args.run(),
             Self::Controller(args) => args.run(options),
             Self::Ps(args) => args.run(),
             Self::Status(args) => args.run(),
@@ -113,6 +121,7 @@ impl Command {
             Self::Undrain(args) => args.run(false),
             Self::Shutdown(args) => args.run(),
             Self::Detach(args) => args.run(),
+            Self::Shim(args) => args.run(),
             Self::Worker(args) => args.run(),
             Self::WorkerChild(args) => args.run(),
         }

@@ -10,7 +10,7 @@ mod log;
 pub mod metrics;
 pub mod node;
 mod notice;
-mod observer;
+pub mod observer;
 pub mod output;
 pub mod ports;
 pub mod process;

@@ -6,6 +6,8 @@
 //!  machine-id      the agent's stable name, one line
 //!  journal.sqlite  what an agent must know again after it was killed (and -wal, -shm beside it)
 //!  shim.sock       where the shim listens, which outlives agents too
+//!  shim.lock       locked for as long as a shim runs; holds its pid as text
+//!  shim.log        what a shim complained of
 //!  output/         what the workers wrote
 //!  *.20251124T085400Z   something that could not be used, set aside; the agent never reads it again
 //! ```

@@ -16,7 +16,7 @@ use crate::{
     rpc::client::CallSettings,
     runtime::{
         node::{NodeBuilder, NodeServer, Supervision, default_state_dir},
-        process::WorkerCommand,
+        process::{WorkerCommand, shim::ShimConfig},
         tls::{ClientTls, Identity, ServerTls},
     },
 };
@@ -63,7 +63,7 @@ pub(super) fn builder(
         builder = builder.controller_tls(tls);
     }
     if own.shim {
-        builder = builder.supervision(Supervision::Shim(this_program()?));
+        builder = builder.supervision(Supervision::Shim(ShimConfig::THIS_PROGRAM.into()));
     }
     Ok(builder)
 }

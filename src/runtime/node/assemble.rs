@@ -1,8 +1,8 @@
 //! Putting an agent together, in the order in which a start can fail.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use rand::{TryRng as _, rngs::SysRng};
 use tokio::{
     net::TcpListener,
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
 use crate::{
-    ids::MachineId,
+    ids::{MachineId, WorkerId},
     machine::{Event, Machine, Recovered, Report, Seed},
     mailbox::{Events, mailbox},
     rpc::{
@@ -33,7 +33,10 @@ use crate::{
         observer::Observers,
         output::OutputDir,
         ports::{Clock as _, Journal, Processes},
-        process::{InProcess, ProcessesConfig},
+        process::{
+            InProcess, ProcessesConfig, raise_descriptor_limit,
+            shim::{Known, ShimConfig, ShimProcesses},
+        },
         state_dir::{StateDir, boot_id},
         tls::{ClientTls, H2, Incoming, ServerTls, connector},
     },
@@ -41,13 +44,15 @@ use crate::{
 
 pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode> {
     let now = SystemClock.now();
+    raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let mut state = StateDir::open(&settings.state_dir)?;
     let mut notices = Vec::new();
-    let (journal, recovered) = open_journal(&settings, &state, &mut notices)?;
+    let (journal, mut recovered) = open_journal(&settings, &state, &mut notices)?;
+    let (mailbox, inbox) = mailbox();
+    let (processes, known) = supervise(&settings, &state, mailbox.events()).await?;
+    recover_from_shim(&mut recovered, &known, &mut notices);
     let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
     notices.extend_from_slice(state.notices());
-    let (mailbox, inbox) = mailbox();
-    let processes = supervise(&settings, &state, mailbox.events())?;
 
     let server_tls = settings.server_tls.clone().map(|tls| tls.load(&[H2])).transpose();
     let server_tls = server_tls.context("cannot serve the gRPC API over TLS")?.map(Arc::new);
@@ -137,19 +142,51 @@ fn open_journal(
     }
 }
 
-fn supervise(
+/// The parent of the workers, and what it knows of workers that are alive or have ended.
+async fn supervise(
     settings: &NodeBuilder,
     state: &StateDir,
     events: Events,
-) -> anyhow::Result<Box<dyn Processes>> {
+) -> anyhow::Result<(Box<dyn Processes>, Vec<Known>)> {
     let output = OutputDir::create(state.output())
         .with_context(|| format!("cannot make {}", state.output().display()))?;
     let config = ProcessesConfig { command: settings.worker.clone(), output };
     match &settings.supervision {
-        Supervision::InProcess => Ok(Box::new(
-            InProcess::start(config, events).context("cannot start supervising workers")?,
-        )),
-        Supervision::Shim(_) => bail!("not yet"),
+        Supervision::InProcess => {
+            let processes =
+                InProcess::start(config, events).context("cannot start supervising workers")?;
+            Ok((Box::new(processes), Vec::new()))
+        }
+        Supervision::Shim(program) => {
+            let mut shim = ShimConfig::new(state.path());
+            shim.program.clone_from(program);
+            let (processes, known) = ShimProcesses::start(config, shim, events)
+                .await
+                .context("cannot reach a shim to run workers")?;
+            Ok((Box::new(processes), known))
+        }
+    }
+}
+
+/// Adds the workers that only the shim knows: the journal was lost, or is older than they are.
+fn recover_from_shim(recovered: &mut Recovered, known: &[Known], notices: &mut Vec<Notice>) {
+    let journaled: BTreeSet<WorkerId> = recovered.workers.iter().map(|worker| worker.id).collect();
+    let strangers = known.iter().filter(|known| !journaled.contains(&known.worker));
+    for stranger in strangers {
+        let id = stranger.worker;
+        match stranger.worker() {
+            Some(worker) => {
+                notices.push(Notice::new(format!(
+                    "Worker {id} is not in the journal, but the shim knows it: it is taken over."
+                )));
+                recovered.workers.push(worker);
+            }
+            None => notices.push(Notice::new(format!(
+                "Worker {id} (pid {}) is not in the journal, and what the shim says of it cannot be \
+                 read: it is left alone. End it by hand if it is still alive.",
+                stranger.process.pid
+            ))),
+        }
     }
 }
 

@@ -40,8 +40,8 @@ pub struct NodeBuilder {
 pub enum Supervision {
     /// The process of the agent. The workers outlive it, their exit statuses do not.
     InProcess,
-    /// A shim of their own, which outlives the agent: this program, called with
-    /// `shim --socket PATH`. A new agent takes it over with everything it knows.
+    /// A shim, which outlives the agent: this program, called as `PROGRAM shim --state-dir DIR`.
+    /// The next agent takes it over with everything it knows.
     Shim(PathBuf),
 }
 
