@@ -143,7 +143,7 @@ impl Provider for Single {
 /// errors, and a stock worker refuses them.
 pub(super) fn misspelt(layers: &Figment) -> Vec<String> {
     /// Known to stock, without effect here.
-    const ALSO: &[&str] = &["min-level", "static-fields"];
+    const ALSO: &[&str] = &["static-fields"];
     let known = |section: &str| -> Vec<String> {
         let value = match section {
             "tls" | "node.tls" | "controller.tls" | "admin.tls" => Value::serialize(Tls::default()),

@@ -111,6 +111,8 @@ pub enum AuthMode {
 pub struct Logging {
     /// The form of a line.
     pub format: LogFormat,
+    /// What is logged if `RUST_LOG` does not say: a level.
+    pub min_level: Option<String>,
     /// Write from a thread of its own.
     pub nonblocking: bool,
     /// Say in which line of its file an event is.
@@ -169,6 +171,7 @@ impl Default for Logging {
     fn default() -> Self {
         Self {
             format: LogFormat::default(),
+            min_level: None,
             nonblocking: false,
             enable_file_line: false,
             enable_file_name: false,

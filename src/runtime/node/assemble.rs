@@ -221,7 +221,7 @@ fn describe_tls(settings: &NodeBuilder) -> &'static str {
 fn explain_bind(address: SocketAddr) -> String {
     format!(
         "cannot bind {address} for the gRPC API: is another agent running here? \
-         `--bind-address`, `--rpc-port` and ARROYO__NODE__RPC_PORT choose another address"
+         --bind-address and --rpc-port, or ARROYO__NODE__RPC_PORT, choose another address"
     )
 }
 

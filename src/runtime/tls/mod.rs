@@ -19,9 +19,6 @@ mod incoming;
 mod reload;
 mod server;
 
-#[cfg(test)]
-mod tests;
-
 pub use client::{ClientTls, connector};
 pub use connection::Connection;
 pub use files::{Identity, TlsError};
