@@ -3,7 +3,9 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{AgentPlan, BadCall, Call, ControllerPlan, Deed, Fault, Kind, Moment, Plan, Temper, TimedDeed};
+use super::{
+    AgentPlan, BadCall, Call, ControllerPlan, Deed, Fault, Kind, Moment, Plan, Temper, TimedDeed,
+};
 use crate::streams::{Stream, below, between, percent, stream};
 
 /// The seed whose run fails by design.
