@@ -29,11 +29,11 @@ const ROUNDS: usize = 300;
 const AT_ONCE: usize = 16;
 
 fn main() -> anyhow::Result<()> {
-    println!("{:<44}{:>10}{:>10}{:>12}", "", "p50", "p99", "a second");
+    println!("{:<56}{:>10}{:>10}{:>10}", "", "p50", "p99", "a second");
     raw_spawn()?;
     let shim = || Supervision::Shim(env!("CARGO_BIN_EXE_arroyo-node").into());
-    //agent("journal on, shim", JournalKind::Durable, shim())?;
-    agent("journal off, in process", JournalKind::Memory, Supervision::InProcess)?;
+    agent("journal on, shim", JournalKind::Durable, shim())?;
+    agent("journal off, shim", JournalKind::Memory, shim())?;
     agent("journal on, in process", JournalKind::Durable, Supervision::InProcess)?;
     // Once more, since a busy machine's minute is not like the next one.
     raw_spawn()

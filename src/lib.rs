@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod config;
 pub mod controller;
 pub mod ids;
 pub mod machine;

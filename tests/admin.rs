@@ -57,6 +57,8 @@ impl Admin {
             metrics: metrics.clone(),
             about: Arc::new(about),
             clock: Arc::new(Still),
+            settings: "node.task-slots = 16  # default\n".into(),
+            key: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -303,9 +303,10 @@ async fn with_fencing_workers_do_not_outlive_their_controller_for_long() {
     let home = Home::new();
     let recorder = Recorder::start().await;
     let address = recorder.address;
-    let fence_after = Duration::from_secs(4);
+    let fence_after = Duration::from_secs(3);
     let fencing = |config: &mut Config| {
         config.fence_after = Some(fence_after);
+        config.backoff.most = Duration::from_millis(500);
     };
     let agent = home.start(&recorder.url(), |builder| builder.machine(fencing)).await;
     let obeys = agent.start(home.request("obeys", 1, &[])).await;

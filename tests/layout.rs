@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["mailbox"],
     &["rpc"],
     &["runtime"],
-    &["admin", "controller"],
+    &["admin", "config", "controller"],
     &["cli"],
     &["lib", "main"],
 ];

@@ -12,9 +12,10 @@ use tracing_subscriber::{
     layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use crate::config::stock::{self, LogFormat};
+
 /// The form of a log line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum Format {
     /// For people.
     #[default]
@@ -56,6 +57,22 @@ impl Default for Logging {
 impl From<Format> for Logging {
     fn from(format: Format) -> Self {
         Self { format, ..Self::default() }
+    }
+}
+
+impl From<&stock::Logging> for Logging {
+    fn from(settings: &stock::Logging) -> Self {
+        Self {
+            format: match settings.format {
+                LogFormat::Plaintext => Format::Plaintext,
+                LogFormat::Json => Format::Json,
+                LogFormat::Logfmt => Format::Logfmt,
+            },
+            nonblocking: settings.nonblocking,
+            buffered_lines_limit: settings.buffered_lines_limit,
+            enable_file_name: settings.enable_file_name,
+            enable_file_line: settings.enable_file_line,
+        }
     }
 }
 

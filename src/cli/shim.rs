@@ -13,7 +13,7 @@ pub struct Args {
     /// The agent's state directory: its socket, lock and log are there
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
-    /// Stay this long when there is neither an agent nor anything to keep for one
+    /// Wait this long for the first agent; when the last one has gone, it ends with its last worker
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     linger: Duration,
 }

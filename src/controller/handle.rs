@@ -89,7 +89,12 @@ impl Controller {
 
     /// The service alone, for a server of one's own; connections are then not cut on closing.
     pub fn service(&self) -> ControllerGrpcServer<ControllerService> {
-        ControllerGrpcServer::new(ControllerService { shared: self.shared.clone() })
+        ControllerGrpcServer::new(self.answers())
+    }
+
+    /// What the service answers with, for a service of one's own that looks on or interferes.
+    pub fn answers(&self) -> ControllerService {
+        ControllerService { shared: self.shared.clone() }
     }
 
     /// Takes a job and begins to run it, in a task on the current tokio runtime. A name can be

@@ -10,12 +10,13 @@ mod log;
 pub mod metrics;
 pub mod node;
 mod notice;
-mod observer;
+pub mod observer;
 pub mod output;
 pub mod ports;
 pub mod process;
 mod set_aside;
 pub mod shutdown;
 pub mod state_dir;
+pub mod tls;
 
 pub use notice::Notice;

@@ -10,13 +10,14 @@ use super::{
 use crate::machine::{Effect, Event, Now, View};
 
 /// Tells the log and the metrics what the driver does.
-pub(super) struct Observers {
+pub struct Observers {
     log: Log,
     metrics: Arc<Metrics>,
 }
 
 impl Observers {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    /// An observer that counts in `metrics` and writes to the log of this process.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { log: Log::default(), metrics }
     }
 }

@@ -6,6 +6,8 @@
 //!  machine-id      the agent's stable name, one line
 //!  journal.sqlite  what an agent must know again after it was killed (and -wal, -shm beside it)
 //!  shim.sock       where the shim listens, which outlives agents too
+//!  shim.lock       locked for as long as a shim runs; holds its pid as text
+//!  shim.log        what a shim complained of
 //!  output/         what the workers wrote
 //!  *.20251124T085400Z   something that could not be used, set aside; the agent never reads it again
 //! ```
@@ -95,6 +97,14 @@ impl StateDir {
     /// The agent's stable name: made once, kept in the file `machine-id`.
     pub fn machine_id(&self) -> &MachineId {
         &self.machine_id
+    }
+
+    /// Makes this the agent's name from now on, in place of the one that was kept.
+    pub fn keep_machine_id(&mut self, id: &MachineId) {
+        if *id != self.machine_id {
+            keep_machine_id(&self.path.join("machine-id"), id, &mut self.notices);
+            self.machine_id = id.clone();
+        }
     }
 
     /// What opening it turned up that a person should know.
@@ -195,7 +205,12 @@ fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
         Err(reason) => set_aside_with_notice(path, &reason, notices),
     }
     let id = MachineId::from(Uuid::new_v4().to_string());
-    match write_machine_id(path, &id, notices) {
+    keep_machine_id(path, &id, notices);
+    id
+}
+
+fn keep_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) {
+    match write_machine_id(path, id, notices) {
         Ok(()) => tracing::info!(machine_id = %id, path = %path.display(), "new machine id"),
         Err(error) => notices.push(Notice::new(format!(
             "The machine id {id} could not be kept in {} ({error}): the agent will have another \
@@ -203,7 +218,6 @@ fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
             path.display()
         ))),
     }
-    id
 }
 
 /// `None` if there is none yet; otherwise why what is there is not one.
@@ -312,6 +326,13 @@ mod tests {
 
         drop(first);
         StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_the_operator_gave_is_kept() {
+        let (_dir, path) = fresh();
+        StateDir::open(&path).unwrap().keep_machine_id(&MachineId::from("node-a"));
+        assert_eq!(id_of(&path), "node-a");
     }
 
     struct KillOnDrop(process::Child);

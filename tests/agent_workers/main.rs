@@ -32,7 +32,13 @@ impl Bench {
     async fn with(
         change: impl FnOnce(arroyo_node::NodeBuilder) -> arroyo_node::NodeBuilder,
     ) -> Self {
-        let home = Home::new();
+        Self::at(Home::new(), change).await
+    }
+
+    async fn at(
+        home: Home,
+        change: impl FnOnce(arroyo_node::NodeBuilder) -> arroyo_node::NodeBuilder,
+    ) -> Self {
         let recorder = Recorder::start().await;
         let agent = home.start(&recorder.url(), change).await;
         agent.until_view("registered", |view| view.registered).await;

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::{
     Bench,
-    support::{eventually, processes},
+    support::{Parent, agent::Home, eventually, processes},
 };
 
 impl Bench {
@@ -96,7 +96,13 @@ async fn a_form_that_makes_no_sense() {
 
 #[tokio::test]
 async fn a_program_that_is_not_there() {
-    let bench = Bench::with(|builder| {
+    for parent in [Parent::Shim, Parent::Agent] {
+        no_program(parent).await;
+    }
+}
+
+async fn no_program(parent: Parent) {
+    let bench = Bench::at(Home::with_workers_of(parent), |builder| {
         builder.worker(WorkerCommand::new("/nonexistent/arroyo")).task_slots(1)
     })
     .await;
@@ -106,7 +112,13 @@ async fn a_program_that_is_not_there() {
     }
     assert_eq!(bench.agent.status().await.free_slots, 1);
     assert_eq!(bench.agent.now().reports_owed, 0);
-    eventually("no zombie is left", || processes::unborn_zombies("workers") == 0).await;
+    let zombies = || match parent {
+        Parent::Shim => processes::zombies_of(bench.home.shim().unwrap().pid, None),
+        // Other tests' workers are children of this process, too. One that never ran a program has
+        // the name of the thread that made it.
+        Parent::Agent => processes::zombies_of(std::process::id(), Some("workers")),
+    };
+    eventually("no zombie is left", || zombies() == 0).await;
 
     let heartbeats = bench.recorder.record().heartbeats.len();
     bench.recorder.until("heartbeats", |record| record.heartbeats.len() > heartbeats + 1).await;
@@ -115,7 +127,7 @@ async fn a_program_that_is_not_there() {
 
 #[tokio::test]
 async fn a_program_that_may_not_be_run() {
-    let home = crate::support::agent::Home::new();
+    let home = Home::new();
     let program = home.scratch().join("arroyo");
     fs::write(&program, "#!/bin/sh\n").unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();

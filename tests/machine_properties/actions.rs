@@ -136,7 +136,7 @@ fn action() -> impl Strategy<Value = Action> {
     let end = prop_oneof![2 => Just(Shutdown::StopWorkers), 1 => Just(Shutdown::Detach)];
     let rarely = || prop::bool::weighted(0.05);
     prop_oneof![
-        12 => (0..3_u8, 0..4_u8, 1..5_u8, option::weighted(0.4, 0..3_u8), rarely()).prop_map(
+        12 => (0..3_u8, 0..6_u8, 1..5_u8, option::weighted(0.4, 0..3_u8), rarely()).prop_map(
             |(job, generation, slots, key, elsewhere)| {
                 Action::Start { job, generation, slots, key, elsewhere }
             }
@@ -159,7 +159,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => prop_oneof![-100_000..100_000_i32, any::<i32>()].prop_map(Action::JumpWall),
         2 => any::<bool>().prop_map(Action::JournalWorks),
         2 => any::<bool>().prop_map(Action::SignalsWork),
-        3 => (0..6_u8, prop::bool::weighted(0.2), any::<u8>(), prop_oneof![Just(4_u64), Just(8)])
+        3 => (0..6_u8, prop::bool::weighted(0.2), any::<u8>(), prop_oneof![Just(2_u64), Just(4), Just(8)])
             .prop_map(|(after, reboot, deaths, task_slots)| {
                 Action::Crash { after, reboot, deaths, task_slots }
             }),

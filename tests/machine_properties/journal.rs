@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Commit, Record, Recovered, View, Worker},
+    machine::{Commit, Mode, Record, Recovered, View, Worker},
 };
 
 pub struct Journal {
@@ -54,7 +54,9 @@ impl Journal {
 
     /// Whether it says the same as the agent does.
     pub fn agrees_with(&self, view: &View) -> bool {
-        self.rows.len() == view.workers.len()
+        let mode = if self.draining { Mode::Draining } else { Mode::Serving };
+        (view.mode == mode || view.mode == Mode::ShuttingDown)
+            && self.rows.len() == view.workers.len()
             && view.workers.iter().all(|worker| self.rows.get(&worker.id) == Some(worker.as_ref()))
     }
 }

@@ -61,7 +61,7 @@ fn run(scenario: &Scenario) -> Result<World, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(1_500))]
+    #![proptest_config(cases(1_200))]
 
     /// P1 to P5, P7 to P13 as far as a machine alone can break them, and its own invariants.
     #[test]
@@ -71,7 +71,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(300))]
+    #![proptest_config(cases(200))]
 
     /// P14: the same inputs give the same effects.
     #[test]

@@ -157,7 +157,10 @@ impl Promises {
                 let gone = world.get(*worker).is_none_or(Proc::is_gone);
                 let honest = match status {
                     StopStatus::Stopped => gone,
-                    StopStatus::Failed => self.signals_have_failed,
+                    StopStatus::Failed => {
+                        let told = self.ended.get(worker).is_some_and(|(_, told)| *told < turn);
+                        self.signals_have_failed && !told
+                    }
                     StopStatus::Stopping => self.spawned.contains(worker),
                     StopStatus::NotFound => gone,
                 };

@@ -27,6 +27,8 @@ pub struct Signalling {
     due: BTreeMap<WorkerId, Due>,
     /// Those that the present agent has sent SIGKILL: the port repeats it until nothing is left.
     killed: BTreeSet<WorkerId>,
+    /// Those that were sent a signal in vain, which the agent does not know yet.
+    in_vain: BTreeSet<WorkerId>,
 }
 
 struct Due {
@@ -86,10 +88,16 @@ impl Signalling {
         self.killed.insert(id);
     }
 
+    pub fn sent_in_vain(&mut self, id: WorkerId) {
+        self.in_vain.insert(id);
+    }
+
+    /// The agent is told of a signal sent in vain.
     pub fn failed(&mut self, id: WorkerId, now: Mono) {
         if let Some(due) = self.due.get_mut(&id) {
             due.at = due.at.max(now + RETRY);
         }
+        self.in_vain.remove(&id);
     }
 
     /// Everything asked so far is in the journal.
@@ -100,12 +108,17 @@ impl Signalling {
     /// What was not durable is lost, and so are its callers.
     pub fn agent_lost(&mut self) {
         self.due.retain(|_, due| due.durable);
+        self.in_vain.clear();
         self.killed.clear();
         self.shutdown_asked = false;
     }
 
     /// Whose SIGKILL should have been sent by now.
     pub fn overdue(&self, now: Mono) -> impl Iterator<Item = WorkerId> {
-        self.due.iter().filter(move |(_, due)| due.at < now).map(|(id, _)| *id)
+        self.due
+            .iter()
+            .filter(move |(_, due)| due.at < now)
+            .map(|(id, _)| *id)
+            .filter(|id| !self.in_vain.contains(id))
     }
 }

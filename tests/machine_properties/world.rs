@@ -3,7 +3,10 @@
 mod acting;
 mod healing;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use arroyo_node::{
     ids::{MachineId, RequestId, WorkerId},
@@ -32,6 +35,8 @@ pub struct World {
     machine: Machine,
     /// Whether an agent has ended and its successor is still to come.
     finished: bool,
+    /// The capacity of the agent that comes next.
+    next_task_slots: u64,
     journal: Journal,
     processes: Processes,
     controller: Controller,
@@ -41,6 +46,8 @@ pub struct World {
     pending: Vec<Pending>,
     callers: BTreeMap<RequestId, Ask>,
     next_request: u64,
+    /// Workers that ended with the computer: nobody else's process is to be taken for theirs.
+    lost: BTreeSet<WorkerId>,
     /// Every worker that was ever spawned.
     known: Vec<WorkerId>,
     signals_work: bool,
@@ -61,6 +68,7 @@ enum Pending {
     Spawn(WorkerId),
     Adopt(WorkerId),
     Death(WorkerId, Exit),
+    SignalFailure(WorkerId),
     Register,
     Heartbeat,
     Report(Report),
@@ -80,6 +88,7 @@ impl World {
         let journal = Journal::new();
         let mut world = Self {
             machine: Machine::new(config.clone(), [settings.seed; 32], journal.recover(false), now),
+            next_task_slots: config.task_slots,
             config,
             seed: settings.seed,
             now,
@@ -91,6 +100,7 @@ impl World {
             pending: Vec::new(),
             callers: BTreeMap::new(),
             next_request: 1,
+            lost: BTreeSet::new(),
             known: Vec::new(),
             signals_work: true,
             doom: None,
@@ -130,7 +140,9 @@ impl World {
         self.shutdown_due = None;
         self.detaching = false;
         self.seed = self.seed.wrapping_add(101);
+        self.config.task_slots = self.next_task_slots;
         let (recovered, seed) = (self.journal.recover(reboot), [self.seed; 32]);
+        self.lost = recovered.lost.clone();
         self.machine = Machine::new(self.config.clone(), seed, recovered, self.now);
         self.begin();
     }
@@ -275,6 +287,7 @@ impl World {
             Effect::Adopt { worker, process } => {
                 let meant = self.processes.get(worker).map(|proc| proc.process);
                 let right = process.is_none() || process == meant;
+                let right = right && !self.lost.contains(&worker);
                 self.promises.expect(right, || format!("P6: {process:?} is not {worker}'s"));
                 self.submit(Pending::Adopt(worker));
             }

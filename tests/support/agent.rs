@@ -1,23 +1,31 @@
 //! Agents in this process, through the library's [`NodeServer`].
 
-use std::{fs, net::SocketAddr, ops::Deref, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arroyo_node::{
     NodeBuilder, NodeServer, ShutdownTrigger,
-    machine::{Shutdown, View},
+    machine::{Process, Shutdown, View},
     rpc::wire::StartWorkerReq,
-    runtime::process::WorkerCommand,
+    runtime::process::{WorkerCommand, send_signal},
     shutdown_channel,
 };
+use nix::libc::SIGKILL;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    PROGRAM,
+    PROGRAM, Parent, USUAL_PARENT,
     calls::Calls,
     eventually, loopback, port_to_keep,
-    processes::{MARK, Mark},
-    soon, supervision,
+    processes::{self, MARK, Mark},
+    soon,
     threads::Vanishing,
 };
 
@@ -27,22 +35,39 @@ pub struct Home {
     pub mark: Mark,
     pub machine: String,
     pub address: SocketAddr,
+    pub parent: Parent,
     dir: TempDir,
 }
 
 impl Home {
     pub fn new() -> Self {
+        Self::with_workers_of(USUAL_PARENT)
+    }
+
+    pub fn with_workers_of(parent: Parent) -> Self {
         let mark = Mark::new();
         Self {
             machine: format!("machine-{}", &mark.value()[..8]),
             mark,
             address: loopback(port_to_keep()),
+            parent,
             dir: tempfile::tempdir().expect("a directory"),
         }
     }
 
     pub fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    /// The shim that serves this home, if there is one.
+    pub fn shim(&self) -> Option<Process> {
+        processes::all().find(|process| {
+            let arguments = processes::arguments(process.pid);
+            let shim = arguments.get(1).is_some_and(|command| command == "shim");
+            // `dev` keeps its state in a directory of its own making.
+            let here = |argument: &String| Path::new(argument).starts_with(self.dir.path());
+            shim && arguments.iter().any(here) && processes::is_alive(*process)
+        })
     }
 
     /// A directory for whatever else a test needs.
@@ -104,7 +129,7 @@ impl Home {
             .controller(controller)
             .state_dir(self.state_dir())
             .worker(WorkerCommand::new(PROGRAM))
-            .supervision(supervision())
+            .supervision(self.parent.supervision())
             .machine(|config| {
                 config.heartbeat_every = Duration::from_millis(200);
                 config.heartbeat_jitter = Duration::from_millis(50);
@@ -119,6 +144,17 @@ impl Home {
     /// An agent that is alone in the world: nobody listens where its controller should be.
     pub async fn start_alone_with(&self, change: impl FnOnce(NodeBuilder) -> NodeBuilder) -> Agent {
         self.start(&format!("http://{}", loopback(port_to_keep())), change).await
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // It would keep the exit statuses of the workers for an agent that never comes.
+        while let Some(shim) = self.shim() {
+            if !matches!(send_signal(shim, SIGKILL), Ok(true)) {
+                break;
+            }
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! Calling an agent as controllers and operators do.
 
-use std::{net::SocketAddr, time::Duration, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
-use arroyo_node::rpc::{
-    admin_wire::{
-        GetStatusRequest, GetStatusResponse, SetDrainingRequest, ShutdownRequest,
-        node_admin_client::NodeAdminClient,
+use arroyo_node::{
+    rpc::{
+        admin_wire::{
+            GetStatusRequest, GetStatusResponse, SetDrainingRequest, ShutdownRequest,
+            node_admin_client::NodeAdminClient,
+        },
+        wire::{
+            GetWorkersReq, HeartbeatNodeReq, StartWorkerReq, StopWorkerReq, StopWorkerStatus,
+            WorkerExit, WorkerState, WorkerStatus, node_grpc_client::NodeGrpcClient,
+            worker_exit::How,
+        },
     },
-    wire::{
-        GetWorkersReq, HeartbeatNodeReq, StartWorkerReq, StopWorkerReq, StopWorkerStatus,
-        WorkerExit, WorkerState, WorkerStatus, node_grpc_client::NodeGrpcClient, worker_exit::How,
-    },
+    runtime::tls::{ClientTls, connector},
 };
 use tonic::{
     Status,
@@ -29,7 +33,16 @@ pub struct Calls {
 impl Calls {
     pub fn to(address: SocketAddr) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let channel = endpoint.connect_lazy();
+        Self::through(endpoint.connect_lazy())
+    }
+
+    pub fn over_tls(address: SocketAddr, tls: ClientTls) -> Self {
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
+        let tls = Arc::new(tls.load().expect("good certificates"));
+        Self::through(endpoint.connect_with_connector_lazy(connector(Some(tls))))
+    }
+
+    fn through(channel: Channel) -> Self {
         Self { node: NodeGrpcClient::new(channel.clone()), admin: NodeAdminClient::new(channel) }
     }
 

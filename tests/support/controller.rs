@@ -10,14 +10,17 @@ use arroyo_node::{
         WorkerFinishedReq, WorkerFinishedResp,
         controller_grpc_server::{ControllerGrpc, ControllerGrpcServer},
     },
-    runtime::clock::SystemClock,
+    runtime::{
+        clock::SystemClock,
+        tls::{H2, Incoming, ServerTls},
+    },
 };
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use tonic::{Request, Response, Status, transport::Server, transport::server::TcpIncoming};
+use tonic::{Request, Response, Status, transport::Server};
 
 use super::{
     agent::Home,
@@ -67,11 +70,17 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// On a port that is nobody else's once it is gone: its agent goes on calling there.
     pub async fn start() -> Self {
-        Self::start_at(loopback(0)).await
+        Self::start_at(loopback(port_to_keep())).await
     }
 
     pub async fn start_at(address: SocketAddr) -> Self {
+        Self::start_over(address, None).await
+    }
+
+    /// Over TLS, or not.
+    pub async fn start_over(address: SocketAddr, tls: Option<ServerTls>) -> Self {
         let (sender, record) = watch::channel(Record::default());
         let (hold, holding) = watch::channel(false);
         let desk = Desk { record: Arc::new(sender), holding };
@@ -80,7 +89,9 @@ impl Recorder {
             let listener = TcpListener::bind(address).await.expect("the port is free");
             let _ = bound.send(listener.local_addr().expect("an address"));
             let server = Server::builder().add_service(ControllerGrpcServer::new(desk));
-            server.serve_with_incoming(TcpIncoming::from(listener)).await.expect("it serves");
+            let tls = tls.map(|tls| Arc::new(tls.load(&[H2]).expect("good certificates")));
+            let incoming = Incoming::new(listener, tls).expect("an address");
+            server.serve_with_incoming(incoming).await.expect("it serves");
         });
         let address = soon("the recorder's start", told).await.expect("the recorder starts");
         Self { address, record, hold, _server: server }

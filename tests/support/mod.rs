@@ -2,7 +2,7 @@
 //! leaves nothing behind, even when the test panics.
 //!
 //! ```text
-//!  Home ── what outlives an agent: its state directory, its port, the mark of its workers
+//!  Home ── what outlives an agent: its state directory, its port, its shim, the mark of its workers
 //!   ├─ start ──▶ Agent         in this process, on threads of its own    ─┬─▶ Calls (NodeGrpc,
 //!   └─ run ────▶ AgentProgram  the binary, as an operator runs it        ─┘    NodeAdmin)
 //!  Recorder   a plain tonic controller that writes down what it is told, and can hold back answers
@@ -37,18 +37,34 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_arroyo-node");
 
-/// Whether the workers of these tests' agents belong to a shim, which keeps their exit statuses
-/// while there is no agent.
-pub const SHIM: bool = false;
-
-/// What [`SHIM`] means on the command line.
-pub fn supervision_flags() -> &'static [&'static str] {
-    if SHIM { &[] } else { &["--no-shim"] }
+/// Whose children workers are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parent {
+    /// The agent's: their exit statuses are lost with it.
+    Agent,
+    /// A shim's, which keeps them while there is no agent.
+    Shim,
 }
 
-/// What [`SHIM`] means to the library.
-pub fn supervision() -> Supervision {
-    if SHIM { Supervision::Shim(PathBuf::from(PROGRAM)) } else { Supervision::InProcess }
+/// Whose they are in the tests that do not say.
+pub const USUAL_PARENT: Parent = Parent::Shim;
+
+impl Parent {
+    /// What it means on the command line.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Agent => &["--no-shim"],
+            Self::Shim => &[],
+        }
+    }
+
+    /// What it means to the library.
+    pub fn supervision(self) -> Supervision {
+        match self {
+            Self::Agent => Supervision::InProcess,
+            Self::Shim => Supervision::Shim(PathBuf::from(PROGRAM)),
+        }
+    }
 }
 
 /// Waits until this holds.

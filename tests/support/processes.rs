@@ -101,6 +101,11 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// Every process that there is.
+pub fn all() -> impl Iterator<Item = Process> {
+    pids().filter_map(identify)
+}
+
 /// The process that has this pid now, dead or alive.
 pub fn identify(pid: u32) -> Option<Process> {
     stat(pid).map(|stat| Process { pid, start_time: stat.start_time })
@@ -118,11 +123,12 @@ pub fn is_stopped(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| stat.state == 'T')
 }
 
-/// Children of this process that wait to be reaped and never ran another program than this one:
-/// they still have the name of the thread that made them.
-pub fn unborn_zombies(thread: &str) -> usize {
-    let ours = |stat: &Stat| stat.parent == std::process::id() && stat.state == 'Z';
-    pids().filter_map(stat).filter(|stat| ours(stat) && stat.name == thread).count()
+/// How many children of this process wait to be reaped; of this name, if one is given.
+pub fn zombies_of(parent: u32, name: Option<&str>) -> usize {
+    let is_meant = |stat: &Stat| {
+        stat.parent == parent && stat.state == 'Z' && name.is_none_or(|name| stat.name == name)
+    };
+    pids().filter_map(stat).filter(is_meant).count()
 }
 
 /// The environment with which a process was started; empty if it is gone.

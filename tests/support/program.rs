@@ -25,7 +25,7 @@ use super::{
     calls::Calls,
     eventually,
     processes::{MARK, Mark},
-    soon, supervision_flags,
+    soon,
 };
 
 /// A run of `arroyo-node`. Killed when it is dropped.
@@ -157,7 +157,7 @@ impl Home {
             ("--kill-after", "300ms"),
         ];
         let options = own.iter().flat_map(|(name, value)| [*name, *value]);
-        let all = ["node"].into_iter().chain(options).chain(supervision_flags().iter().copied());
+        let all = ["node"].into_iter().chain(options).chain(self.parent.flags().iter().copied());
         all.map(str::to_owned).collect()
     }
 

@@ -29,4 +29,4 @@ mod tests;
 pub use command::{CommandError, Image, Inherited, WorkerCommand};
 pub use descriptors::raise_descriptor_limit;
 pub use in_process::{InProcess, ProcessesConfig};
-pub use inspect::{alive_of, send_signal};
+pub use inspect::{Marked, alive_of, alive_with, identify, send_signal};

@@ -70,13 +70,23 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 /// The worker that this process was started for, by its environment; `None` also when there is
 /// no such process any more or its environment may not be read.
 pub(super) fn worker_of(process: Process) -> Option<WorkerId> {
-    let environ = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
-    let worker = environ.split(|&byte| byte == 0).find_map(|variable| {
+    environment(process).as_deref().and_then(worker_in)
+}
+
+/// The variables with which this process was started, each ended by a zero byte.
+pub(super) fn environment(process: Process) -> Option<Vec<u8>> {
+    let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
+    // The pid may have gone to somebody else just before that read.
+    is_same(process).then_some(environment)
+}
+
+/// The worker that an environment names.
+pub(super) fn worker_in(environment: &[u8]) -> Option<WorkerId> {
+    let worker = environment.split(|&byte| byte == 0).find_map(|variable| {
         let id = variable.strip_prefix(WORKER_ID_VARIABLE.as_bytes())?.strip_prefix(b"=")?;
         std::str::from_utf8(id).ok()?.parse().ok()
     })?;
-    // The pid may have gone to somebody else just before that read.
-    is_same(process).then_some(WorkerId(worker))
+    Some(WorkerId(worker))
 }
 
 /// Whether the pid is still this process's.

@@ -121,6 +121,10 @@ impl World {
                 result: self.controller.report(report, outcome),
             },
             Pending::Delivery(request) => Event::Delivered(request),
+            Pending::SignalFailure(worker) => {
+                self.promises.signalling.failed(worker, self.now.mono);
+                Event::SignalFailed { worker, error: "EPERM".into() }
+            }
         };
         self.inbox.push(event);
     }
@@ -138,10 +142,8 @@ impl World {
         let result = self.promises.signalling.stops(id, &spec, self.now.mono);
         self.promises.expect(result.is_ok(), || format!("P7, P9: {result:?}"));
         if !self.signals_work {
-            if !proc.is_gone() {
-                self.promises.signalling.failed(id, self.now.mono);
-            }
-            return self.inbox.push(Event::SignalFailed { worker: id, error: "EPERM".into() });
+            self.promises.signalling.sent_in_vain(id);
+            return self.pending.push(Pending::SignalFailure(id));
         }
         if signal == Signal::Kill {
             self.promises.signalling.killed(id);
@@ -152,16 +154,15 @@ impl World {
     }
 
     fn crash(&mut self, after: u8, reboot: bool, deaths: u8, task_slots: u64) {
+        self.next_task_slots = task_slots;
         if reboot {
             // All at once: what was not handed in is lost, and every process with it.
-            self.config.task_slots = task_slots;
             return self.boot(true);
         }
         self.doom = Some(after);
         self.turn();
         if self.doom.take().is_some() {
             // It survived the turn.
-            self.config.task_slots = task_slots;
             for (index, id) in self.processes.alive().into_iter().enumerate() {
                 if deaths >> (index % 8) & 1 == 1 {
                     self.processes.end(id, Exit::Code(1));

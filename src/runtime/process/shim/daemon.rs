@@ -11,7 +11,7 @@
 use std::{
     env,
     fs::File,
-    io,
+    io::{self, Write as _},
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::Path,
     process,
@@ -30,7 +30,7 @@ use nix::{
     unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
 };
 
-/// Kept while the shim lives.
+/// Kept while the shim lives. The file holds its pid as text.
 pub(super) type Lock = Flock<File>;
 
 /// Keeps other shims out of this directory. `None`: one is in.
@@ -42,6 +42,12 @@ pub(super) fn lock(state_dir: &Path) -> io::Result<Option<Lock>> {
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(error.into()),
     }
+}
+
+/// Says in the locked file whose it is, for people and tools. It is no harm if that fails.
+pub(super) fn sign(lock: &mut Lock) {
+    let pid = format!("{}\n", process::id());
+    let _ = lock.set_len(0).and_then(|()| lock.write_all(pid.as_bytes()));
 }
 
 /// Goes on in a child of init; the process that was started exits with 0.

@@ -40,12 +40,13 @@ use crate::{
 pub struct ShimOptions {
     /// Where its socket, lock and log are.
     pub state_dir: PathBuf,
-    /// How long it stays when it has nothing to keep and no agent is connected.
+    /// How long it waits for its first agent. When the last one has gone and there is nothing to
+    /// keep, it ends at once.
     pub linger: Duration,
 }
 
 impl ShimOptions {
-    /// A shim of this directory that lingers for half a minute.
+    /// A shim of this directory that waits half a minute for its first agent.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self { state_dir: state_dir.into(), linger: Duration::from_secs(30) }
     }
@@ -57,9 +58,10 @@ impl ShimOptions {
 ///
 /// Call it from a process with one thread.
 pub fn serve(options: &ShimOptions) -> io::Result<()> {
-    let Some(_lock) = daemon::lock(&options.state_dir)? else { return Ok(()) };
+    let Some(mut lock) = daemon::lock(&options.state_dir)? else { return Ok(()) };
     let listener = Listener::bind(&options.state_dir)?;
     daemon::detach(&options.state_dir.join("shim.log"))?;
+    daemon::sign(&mut lock);
     let children = daemon::settle()?;
     raise_descriptor_limit()?;
     let engine = Engine::new(Reaper::This)?;
@@ -88,7 +90,7 @@ struct Entry {
 
 impl Shim {
     fn run(mut self) -> io::Result<()> {
-        let mut needed_at = Instant::now();
+        let mut end_at = Instant::now() + self.linger;
         loop {
             self.serve_link();
             self.take_over()?;
@@ -98,11 +100,11 @@ impl Shim {
             }
             let now = Instant::now();
             if self.is_needed() {
-                needed_at = now;
-            } else if now - needed_at >= self.linger {
+                end_at = now;
+            } else if now >= end_at {
                 return Ok(());
             }
-            self.wait(needed_at + self.linger)?;
+            self.wait(end_at)?;
         }
     }
 

@@ -1,0 +1,175 @@
+//! Which facts reach which marks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arroyo_node::{
+    controller::ControllerEvent,
+    ids::{Generation, JobId, MachineId, WorkerId},
+    machine::{Ask, Commit, Exit, Recovered, Reply, Shutdown, Signal, StartError, StopStatus},
+};
+
+use crate::{
+    fact::{Ending, Entry, Fact, Place},
+    marks::Marks,
+    past::Past,
+};
+
+/// Watches for everything interesting.
+#[derive(Debug, Default)]
+pub(crate) struct Marking {
+    /// What was reached.
+    pub(crate) marks: Marks,
+    terminated: BTreeSet<WorkerId>,
+    resumed_stops: BTreeSet<WorkerId>,
+    superseding: BTreeSet<(usize, JobId, Generation)>,
+    reported: BTreeSet<WorkerId>,
+    unknown: BTreeSet<MachineId>,
+    journal_down: BTreeMap<usize, bool>,
+}
+
+impl Marking {
+    /// Something happened; `past` does not know of it yet.
+    pub(crate) fn see(&mut self, entry: &Entry, past: &Past) {
+        match entry.place {
+            Place::Agent(agent) => self.see_agent(agent, &entry.fact, past),
+            _ => self.see_others(&entry.fact, past),
+        }
+    }
+
+    fn see_others(&mut self, fact: &Fact, past: &Past) {
+        match fact {
+            Fact::ControllerBegan(life) if *life > 1 => {
+                self.marks.hit("controller restarted with empty books");
+                if past.workers.values().any(|worker| worker.is_live()) {
+                    self.marks.hit("worker outlived a controller");
+                }
+            }
+            Fact::Controller(ControllerEvent::Heartbeat { node, known: false }) => {
+                self.unknown.insert(node.clone());
+            }
+            Fact::Controller(ControllerEvent::NodeRegistered { node, repeat, .. }) => {
+                if *repeat {
+                    self.marks.hit("registered again with a new connection");
+                } else if self.unknown.remove(node) {
+                    self.marks.hit("registered again after NOT_FOUND");
+                }
+            }
+            Fact::Heard { answer: Err((code, _)), wanted: Some(wanted), .. } if code == wanted => {
+                self.marks.hit("bad call refused");
+            }
+            _ => {}
+        }
+    }
+
+    fn see_agent(&mut self, agent: usize, fact: &Fact, past: &Past) {
+        match fact {
+            Fact::Ran(..) => self.marks.hit("worker started"),
+            Fact::Answered(reply) => self.see_answer(reply, past),
+            Fact::Asked(Ask::Start(start)) => {
+                let mut live = past.live_on(agent);
+                if live.any(|(_, worker)| {
+                    worker.spec.job == start.job && worker.spec.generation < start.generation
+                }) {
+                    self.superseding.insert((agent, start.job.clone(), start.generation));
+                }
+            }
+            Fact::Spawns(launch) => {
+                let key = (agent, launch.spec.job.clone(), launch.spec.generation);
+                if self.superseding.contains(&key) {
+                    self.marks.hit("worker superseded by a newer generation");
+                }
+            }
+            Fact::Signals(id, signal) => self.see_signal(*id, *signal),
+            Fact::Reports(report) => {
+                if !self.reported.insert(report.worker) {
+                    self.marks.hit("report sent again");
+                }
+                if report.exit == Exit::Lost {
+                    self.marks.hit("worker lost with the machine's power");
+                }
+            }
+            Fact::NotCommitted => {
+                self.journal_down.insert(agent, true);
+                self.marks.hit("journal down");
+            }
+            Fact::Committed(Commit { rewrite: true, .. })
+                if self.journal_down.insert(agent, false) == Some(true) =>
+            {
+                self.marks.hit("journal restored");
+            }
+            Fact::AgentBegan { recovered, set_aside, .. } => {
+                self.see_beginning(agent, recovered, *set_aside, past);
+            }
+            Fact::AgentGone(Ending::Finished)
+                if past.agents[agent].told_to_end == Some(Shutdown::StopWorkers) =>
+            {
+                self.marks.hit("agent shut down with its workers");
+            }
+            _ => {}
+        }
+    }
+
+    fn see_beginning(&mut self, agent: usize, recovered: &Recovered, set_aside: bool, past: &Past) {
+        self.journal_down.remove(&agent);
+        if set_aside {
+            self.marks.hit("journal set aside");
+        }
+        if recovered.workers.iter().any(|worker| worker.is_owed()) {
+            self.marks.hit("report owed across a restart");
+        }
+        let live = recovered.workers.iter().filter(|worker| worker.is_live());
+        let detached = past.agents[agent].told_to_end == Some(Shutdown::Detach)
+            && past.agents[agent].ended == Some(Ending::Finished);
+        for worker in live {
+            if detached {
+                self.marks.hit("agent detached and replaced");
+            }
+            if worker.stop.is_some() {
+                self.resumed_stops.insert(worker.id);
+            }
+        }
+    }
+
+    fn see_signal(&mut self, id: WorkerId, signal: Signal) {
+        if self.resumed_stops.remove(&id) {
+            self.marks.hit("stop goes on after a restart");
+        }
+        match signal {
+            Signal::Terminate => drop(self.terminated.insert(id)),
+            Signal::Kill if self.terminated.contains(&id) => {
+                self.marks.hit("kill escalated after an ignored SIGTERM");
+            }
+            Signal::Kill => {}
+        }
+    }
+
+    fn see_answer(&mut self, reply: &Reply, past: &Past) {
+        let mark = match reply {
+            Reply::Started(Ok(id)) => match past.workers.get(id).is_some_and(|w| w.named) {
+                true => "start repeated under its request id",
+                false => return,
+            },
+            Reply::Started(Err(error)) => match error {
+                StartError::NotEnoughSlots { .. } => "start refused: not enough slots",
+                StartError::StaleGeneration { .. } => "start refused: stale generation",
+                StartError::JournalDown(_) => "start refused: journal down",
+                StartError::Draining => "start refused: draining",
+                StartError::Spawn(_) => "start refused: spawn failed",
+                StartError::Superseded { .. } => "start refused: superseded while it waited",
+                StartError::SupersededStillAlive { .. } => {
+                    "start refused: superseded workers still alive"
+                }
+                StartError::WrongMachine(_)
+                | StartError::ShuttingDown
+                | StartError::KeyReused { .. } => return,
+            },
+            Reply::Stopped(StopStatus::Stopped) => "stop answered with the end acknowledged",
+            Reply::Stopped(StopStatus::Stopping) => "stop answered while the worker lives",
+            Reply::Stopped(StopStatus::Failed | StopStatus::NotFound)
+            | Reply::Alive(_)
+            | Reply::Draining(_)
+            | Reply::ShuttingDown => return,
+        };
+        self.marks.hit(mark);
+    }
+}

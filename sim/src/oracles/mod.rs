@@ -1,0 +1,80 @@
+//! The promises, one file each: judged from what happened outside the agents, at every fact, after
+//! every step, and at the end.
+
+mod conduct;
+mod p01_slots;
+mod p02_durable;
+mod p03_once;
+mod p04_reported;
+mod p05_once_acknowledged;
+mod p06_own_processes;
+mod p07_adoption;
+mod p08_forced_stop;
+mod p09_causes;
+mod p10_heartbeats;
+mod p12_bad_input;
+mod release;
+
+use std::{sync::Arc, time::Duration};
+
+use arroyo_node::{controller::Snapshot, machine::View};
+
+use crate::{fact::Entry, past::Past, plan::Plan};
+
+/// What an oracle finds: nothing, or what broke the promise.
+pub type Verdict = Result<(), String>;
+
+/// Watches over one promise.
+pub trait Oracle: Send {
+    /// Which one.
+    fn promise(&self) -> &'static str;
+
+    /// Something happened; `past` does not know of it yet.
+    fn see(&mut self, entry: &Entry, past: &Past) -> Verdict {
+        let _ = (entry, past);
+        Ok(())
+    }
+
+    /// A step is done.
+    fn look(&mut self, sight: &Sight<'_>, past: &Past) -> Verdict {
+        let _ = (sight, past);
+        Ok(())
+    }
+
+    /// The run is over, and everything has healed.
+    fn end(&mut self, sight: &Sight<'_>, past: &Past) -> Verdict {
+        let _ = (sight, past);
+        Ok(())
+    }
+}
+
+/// What can be seen between two steps.
+#[derive(Debug)]
+pub struct Sight<'a> {
+    /// The simulated time.
+    pub now: Duration,
+    /// What each agent shows of itself; `None`: it is not there.
+    pub views: &'a [Option<Arc<View>>],
+    /// What the controller has in its books; `None`: it is not there.
+    pub books: Option<&'a Snapshot>,
+}
+
+/// All of them. P11 is judged by the world's healing; P13 and P14 compare whole runs.
+pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
+    let fencing = plan.agents.iter().any(|agent| agent.fence_after_ms.is_some());
+    vec![
+        Box::new(p01_slots::Slots),
+        Box::new(p02_durable::Durable::default()),
+        Box::new(p03_once::Once::default()),
+        Box::new(p04_reported::Reported),
+        Box::new(p05_once_acknowledged::OnceAcknowledged),
+        Box::new(p06_own_processes::OwnProcesses),
+        Box::new(p07_adoption::Adoption),
+        Box::new(p08_forced_stop::ForcedStop::default()),
+        Box::new(p09_causes::Causes::new(fencing)),
+        Box::new(p10_heartbeats::Heartbeats),
+        Box::new(p12_bad_input::BadInput),
+        Box::new(release::Release),
+        Box::new(conduct::Conduct),
+    ]
+}

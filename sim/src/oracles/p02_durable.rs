@@ -1,0 +1,84 @@
+//! P2: a worker that StartWorker named exists in the journal before the caller hears of it; and
+//! what the journal has taken, the next agent finds: all of it after a kill, after a power failure
+//! what was there after some commit.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arroyo_node::machine::Reply;
+
+use super::{Oracle, Verdict};
+use crate::{
+    fact::{Ending, Entry, Fact, Place},
+    past::{Past, Rows, apply},
+};
+
+/// Keeps every state that each journal was in, since the life before.
+#[derive(Default)]
+pub struct Durable {
+    states: BTreeMap<usize, Vec<Rows>>,
+}
+
+impl Oracle for Durable {
+    fn promise(&self) -> &'static str {
+        "P2 what was promised is durable"
+    }
+
+    fn see(&mut self, entry: &Entry, past: &Past) -> Verdict {
+        let Place::Agent(agent) = entry.place else { return Ok(()) };
+        match &entry.fact {
+            Fact::Answered(Reply::Started(Ok(id))) => {
+                if !past.agents[agent].rows.contains_key(id) {
+                    return Err(format!("worker {id} was named before it was in the journal"));
+                }
+            }
+            Fact::Committed(commit) => {
+                let states = self.states.entry(agent).or_default();
+                let mut rows = states.last().cloned().unwrap_or_default();
+                apply(&mut rows, commit);
+                states.push(rows);
+            }
+            Fact::AgentBegan { recovered, set_aside, .. } => {
+                let found: Rows =
+                    recovered.workers.iter().map(|w| (w.id, w.clone().into())).collect();
+                let states = self.states.insert(agent, vec![found.clone()]).unwrap_or_default();
+                return match past.agents[agent].ended {
+                    None => Ok(()),
+                    _ if *set_aside => Ok(()),
+                    Some(Ending::PowerLost) => {
+                        let states: Vec<Rows> = states.iter().map(after_boot).collect();
+                        one_of(&states, &found)
+                    }
+                    Some(Ending::Killed | Ending::Finished) => one_of(states.last(), &found),
+                };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Deadlines mean nothing to the machine's next boot.
+fn after_boot(rows: &Rows) -> Rows {
+    let mut rows = rows.clone();
+    for row in rows.values_mut() {
+        if let Some(stop) = &mut Arc::make_mut(row).stop {
+            stop.kill_at = None;
+        }
+    }
+    rows
+}
+
+fn one_of<'a>(states: impl IntoIterator<Item = &'a Rows>, found: &Rows) -> Verdict {
+    let mut last = None;
+    for state in states {
+        if state == found {
+            return Ok(());
+        }
+        last = Some(state);
+    }
+    match last {
+        // It never got to commit anything.
+        None if found.is_empty() => Ok(()),
+        _ => Err(format!("the journal held {last:?}, and the next agent found {found:?}")),
+    }
+}

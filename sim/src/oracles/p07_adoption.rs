@@ -1,0 +1,37 @@
+//! P7: after a restart every worker that lives is known; none is left behind. (That none is killed
+//! by the restart is P9's business: no signal without a cause.)
+
+use std::time::Duration;
+
+use super::{Oracle, Sight, Verdict};
+use crate::past::Past;
+
+/// How long an agent has to look around, with its machine in order.
+const AFTER: Duration = Duration::from_secs(3);
+
+/// Compares the process tables with what agents show.
+pub struct Adoption;
+
+impl Oracle for Adoption {
+    fn promise(&self) -> &'static str {
+        "P7 every live worker is known"
+    }
+
+    fn look(&mut self, sight: &Sight<'_>, past: &Past) -> Verdict {
+        for (number, agent) in past.agents.iter().enumerate() {
+            let settled = |since: Option<Duration>| since.is_some_and(|at| at + AFTER <= sight.now);
+            let Some(view) = &sight.views[number] else { continue };
+            if !settled(agent.running_since) || !settled(agent.shim_since) {
+                continue;
+            }
+            for (id, worker) in past.live_on(number) {
+                let fresh = worker.ran.is_some_and(|(at, _)| at + AFTER > sight.now);
+                let known = view.workers.iter().any(|known| known.id == id && known.is_live());
+                if !fresh && !known && worker.excuse.is_none() {
+                    return Err(format!("worker {id} lives on agent {number}, which knows it not"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

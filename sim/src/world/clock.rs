@@ -1,0 +1,74 @@
+//! The clocks of one simulated machine: a monotonic one that starts at its boot, and a wall clock
+//! that drifts and can be made to jump.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arroyo_node::{
+    machine::{Mono, Now, Wall},
+    runtime::ports::Clock,
+};
+
+/// When every wall clock would be right at the start: in microseconds since the Unix epoch.
+const EPOCH: i64 = 1_700_000_000_000_000;
+/// How long a machine has been up when it starts its agent: `Mono(0)` is never now.
+const BOOT_TAKES: Duration = Duration::from_secs(5);
+
+/// One machine's clocks. Clones share them.
+#[derive(Clone, Debug)]
+pub struct SimClock(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    booted_at: AtomicU64,
+    off_by: AtomicI64,
+    drift_ppm: i64,
+}
+
+impl SimClock {
+    /// Clocks of a machine that boots at the start of the simulation.
+    pub fn new(drift_ppm: i64) -> Self {
+        Self(Arc::new(State { booted_at: AtomicU64::new(0), off_by: AtomicI64::new(0), drift_ppm }))
+    }
+
+    /// The wall clock jumps by so many milliseconds.
+    pub fn jump(&self, by_ms: i64) {
+        self.0.off_by.fetch_add(by_ms * 1_000, Ordering::Relaxed);
+    }
+
+    /// The machine boots anew.
+    pub fn boot(&self, now: Duration) {
+        self.0.booted_at.store(nanos(now), Ordering::Relaxed);
+    }
+
+    /// Both readings at this simulated time.
+    pub fn at(&self, now: Duration) -> Now {
+        let up = nanos(now).saturating_sub(self.0.booted_at.load(Ordering::Relaxed));
+        let mono = Mono(up) + BOOT_TAKES;
+        let passed = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let drift = passed / 1_000_000 * self.0.drift_ppm;
+        let wall = EPOCH + passed + drift + self.0.off_by.load(Ordering::Relaxed);
+        Now { mono, wall: Wall(u64::try_from(wall).unwrap_or(0)) }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Now {
+        self.at(turmoil::sim_elapsed().expect("agents and controllers run on simulated hosts"))
+    }
+
+    fn sleep_until(&self, deadline: Mono) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(deadline.since(self.now().mono)))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
