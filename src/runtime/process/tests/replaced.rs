@@ -14,11 +14,15 @@ fn this_program_can_be_started_after_its_file_is_gone() {
     let temp = tempfile::tempdir().unwrap();
     let copy = temp.path().join("program");
     fs::copy(env::current_exe().unwrap(), &copy).unwrap();
-    let replaced = Command::new(&copy)
-        .args(["--exact", "runtime::process::tests::replaced::plays_the_replaced_program"])
-        .env(ROLE, "yes")
-        .output()
-        .unwrap();
+    let mut command = Command::new(&copy);
+    let part = "runtime::process::tests::replaced::plays_the_replaced_program";
+    command.args(["--exact", part]).env(ROLE, "yes");
+    let mut output = None;
+    eventually("no other test's child still has the copy open for writing", || {
+        output = command.output().ok();
+        output.is_some()
+    });
+    let replaced = output.unwrap();
     let said = String::from_utf8_lossy(&replaced.stdout);
     assert!(replaced.status.success(), "{said}");
     assert!(said.contains("1 passed"), "it did play its part: {said}");
