@@ -58,8 +58,9 @@ async fn a_port_that_is_taken_is_named_and_nobody_is_registered() {
     assert_eq!(program.end().await.code(), Some(1));
     let error = program.line_with("error: ").await;
     assert!(error.contains(&format!("cannot bind {}", home.address)), "{error}");
-    assert!(error.contains("--bind-address and --rpc-port"), "{error}");
-    assert!(error.contains("in use"), "{error}");
+    for words in ["--bind-address", "--rpc-port", "in use"] {
+        assert!(error.contains(words), "no {words:?} in {error}");
+    }
     assert!(recorder.record().registrations.is_empty());
 }
 
@@ -110,7 +111,8 @@ async fn sigterm_ends_workers_gently_then_by_force_and_reports_them() {
     assert_eq!(agent.until_reported(obeys).await.exit, code(0));
     assert_eq!(agent.until_reported(stubborn).await.exit, signal(9));
     registered(&agent).await;
-    assert_eq!(recorder.record().reports.len(), 2, "nothing is reported again");
+    let reports = recorder.record().reports;
+    assert_eq!(reports.len(), 2, "nothing is reported again: {reports:?}");
 }
 
 #[tokio::test]
@@ -350,7 +352,8 @@ async fn a_shim_that_is_killed_takes_no_worker_with_it() {
     let agent = home.run(&recorder.url(), &[]).await;
     agent.stop_gently(after).await;
     assert_eq!(agent.until_reported(after).await.exit, code(0));
-    assert_eq!(recorder.record().reports.len(), 2);
+    let reports = recorder.record().reports;
+    assert_eq!(reports.len(), 2, "{reports:?}");
 }
 
 #[tokio::test]

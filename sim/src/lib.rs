@@ -19,5 +19,6 @@ pub mod plan;
 mod process;
 pub mod recorder;
 pub mod streams;
+pub mod triggers;
 pub mod watchdog;
 pub mod world;

@@ -212,7 +212,7 @@ impl Past {
     fn lose_power(&mut self, at: Duration, number: usize) {
         for worker in self.workers.values_mut().filter(|worker| worker.agent == number) {
             worker.lost_power = true;
-            if worker.is_live() {
+            if worker.gone.is_none() {
                 worker.gone = Some((at, Exit::Lost));
             }
         }

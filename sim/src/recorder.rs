@@ -24,6 +24,7 @@ use crate::{
     oracles::{Oracle, Sight},
     past::Past,
     plan::Kind,
+    triggers::Triggers,
 };
 
 /// A promise that was broken.
@@ -48,6 +49,7 @@ struct Inner {
     digest: Sha256,
     past: Past,
     marking: Marking,
+    triggers: Triggers,
     oracles: Vec<Box<dyn Oracle>>,
     broken: Option<Broken>,
 }
@@ -61,6 +63,7 @@ impl Recorder {
             digest: Sha256::new(),
             past,
             marking: Marking::default(),
+            triggers: Triggers::default(),
             oracles,
             broken: None,
         })))
@@ -131,6 +134,11 @@ impl Recorder {
         self.inner().marking.marks.hit(mark);
     }
 
+    /// Works on what waits for a moment.
+    pub fn triggers<R>(&self, work: impl FnOnce(&mut Triggers) -> R) -> R {
+        work(&mut self.inner().triggers)
+    }
+
     /// The first broken promise.
     pub fn broken(&self) -> Option<Broken> {
         self.inner().broken.clone()
@@ -189,6 +197,7 @@ impl Inner {
             keep_first(&mut self.broken, oracle.promise(), entry.at, verdict);
         }
         self.marking.see(&entry, &self.past);
+        self.triggers.see(&entry);
         self.past.note(entry.at, entry.place, &entry.fact);
         self.entries.push(entry);
     }

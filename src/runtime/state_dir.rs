@@ -19,8 +19,8 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    process,
-    time::{SystemTime, UNIX_EPOCH},
+    process, thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use thiserror::Error;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use super::{
     Notice,
+    process::identify,
     set_aside::{append, set_aside, sync_parent},
 };
 use crate::{ids::MachineId, machine::Wall};
@@ -147,10 +148,10 @@ fn lock(directory: &Path, notices: &mut Vec<Notice>) -> Result<File, StateDirErr
         set_aside_with_notice(&path, "it is not a regular file", notices);
     }
     let mut file = open_lock(&path).map_err(failed)?;
-    match file.try_lock() {
+    match try_lock(&mut file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let pid = read_pid(&mut file).ok();
+            let pid = file.rewind().and_then(|()| read_pid(&mut file)).ok();
             return Err(StateDirError::InUse { directory: directory.to_owned(), pid });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -162,6 +163,26 @@ fn lock(directory: &Path, notices: &mut Vec<Notice>) -> Result<File, StateDirErr
         )));
     }
     Ok(file)
+}
+
+/// An agent that was killed while it started a process has left its lock to that, until that runs
+/// its own program: a matter of milliseconds, which are waited for.
+fn try_lock(file: &mut File) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline && !is_held(file) => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether the process that the lock names is alive, or may be.
+fn is_held(file: &mut File) -> bool {
+    let pid = file.rewind().and_then(|()| read_pid(file));
+    !matches!(pid.map(identify), Ok(Ok(None)))
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -281,10 +302,7 @@ fn wall_clock() -> Wall {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        os::unix::fs::{MetadataExt, symlink},
-        time::Duration,
-    };
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
 
@@ -357,7 +375,7 @@ mod tests {
         let killed = KillOnDrop(killed.unwrap());
         let pid = killed.0.id().to_string();
         fs::write(path.join("lock"), &pid).unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         let refusal = loop {
             match StateDir::open(&path) {
                 Err(refusal) => break refusal,
@@ -367,8 +385,8 @@ mod tests {
                     drop(state);
                 }
             }
-            assert!(std::time::Instant::now() < deadline, "the lock was never taken");
-            std::thread::sleep(Duration::from_millis(5));
+            assert!(Instant::now() < deadline, "the lock was never taken");
+            thread::sleep(Duration::from_millis(5));
         };
         assert!(refusal.to_string().contains(&pid), "{refusal}");
 
@@ -376,6 +394,23 @@ mod tests {
         StateDir::open(&path).unwrap();
         let pid = fs::read_to_string(path.join("lock")).unwrap();
         assert_eq!(pid.trim(), process::id().to_string());
+    }
+
+    #[test]
+    fn what_a_dead_agent_leaves_of_its_lock_is_waited_for() {
+        let (_dir, path) = fresh();
+        fs::create_dir_all(&path).unwrap();
+        let mut dead = process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let lock = open_lock(&path.join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        fs::write(path.join("lock"), dead.id().to_string()).unwrap();
+        let remnant = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(lock);
+        });
+        StateDir::open(&path).unwrap();
+        remnant.join().unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use nix::{sys::signal, unistd::Pid};
 
-use super::bench::*;
+use super::bench::{self, *};
 use arroyo_node::{
     ids::WorkerId,
     machine::{Event, Exit, Phase, Signal},
@@ -42,7 +42,7 @@ fn a_status_is_kept_until_it_is_released() {
     let (worker, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 7"));
     bench.disconnect();
     bench.go();
-    eventually("it has ended", || !is_alive(process));
+    eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
     for _ in 0..2 {
         bench.connect();
         let exited = Event::Exited { worker, exit: Exit::Code(7) };
@@ -94,7 +94,7 @@ fn a_shim_ends_when_nobody_needs_it_and_not_before() {
     let (worker, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 0"));
     bench.disconnect();
     bench.go();
-    eventually("it has ended", || !is_alive(process));
+    eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
     // Longer than it lingers: it still has a status to keep.
     std::thread::sleep(std::time::Duration::from_millis(600));
     assert!(bench.has_shim());
@@ -134,4 +134,17 @@ fn a_second_shim_leaves_the_first_alone() {
     assert!(is_alive(leader));
     bench.signal(worker, Signal::Kill);
     assert_eq!(bench.exit_of(worker), Exit::Signal(9), "the first still serves");
+}
+
+#[test]
+fn a_shim_whose_directory_was_removed_ends_with_its_last_worker() {
+    let mut bench = Bench::new();
+    let (worker, process) = bench.start("exec sleep 600");
+    let shim = parent(process.pid).and_then(bench::process).unwrap();
+    bench.signal(worker, Signal::Kill);
+    assert_eq!(bench.exit_of(worker), Exit::Signal(9));
+    bench.disconnect();
+    assert!(is_alive(shim), "it has a status to keep");
+    fs::remove_file(bench.file("shim.sock")).unwrap();
+    eventually("the shim has ended", || !is_alive(shim));
 }

@@ -70,8 +70,9 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// On a port that is nobody else's once it is gone: its agent goes on calling there.
     pub async fn start() -> Self {
-        Self::start_at(loopback(0)).await
+        Self::start_at(loopback(port_to_keep())).await
     }
 
     pub async fn start_at(address: SocketAddr) -> Self {

@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs,
+    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use arroyo_node::{machine::Process, runtime::process::send_signal};
 use nix::libc::SIGKILL;
+
+use super::eventually;
 
 /// The variable that carries a [`Mark`].
 pub const MARK: &str = "E2E_MARK";
@@ -116,6 +119,16 @@ pub fn is_alive(process: Process) -> bool {
     stat(process.pid).is_some_and(|stat| {
         stat.start_time == process.start_time && !matches!(stat.state, 'Z' | 'X')
     })
+}
+
+/// Kills the shim of this state directory, which its lock names, and waits until it is gone.
+pub async fn kill_shim(state_dir: &Path) {
+    let pid = fs::read_to_string(state_dir.join("shim.lock")).expect("there is a shim");
+    let pid = pid.trim().parse().expect("its lock names it");
+    let shim = identify(pid).expect("it is there");
+    assert!(arguments(pid).iter().any(|argument| Path::new(argument) == state_dir), "it is ours");
+    assert!(send_signal(shim, SIGKILL).expect("it can be killed"));
+    eventually("the shim is gone", || !is_alive(shim)).await;
 }
 
 /// Whether it has been stopped by a signal.

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
     ops::Deref,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -37,7 +38,12 @@ pub struct Program {
 impl Program {
     /// Runs it with these arguments and, but for `PATH` and the mark, no other variables than these.
     pub fn run(mark: &Mark, arguments: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(PROGRAM)
+        Self::run_copy(Path::new(PROGRAM), mark, arguments, env)
+    }
+
+    /// The same with a copy of the program.
+    pub fn run_copy(program: &Path, mark: &Mark, arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))

@@ -70,7 +70,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p05_once_acknowledged::OnceAcknowledged),
         Box::new(p06_own_processes::OwnProcesses),
         Box::new(p07_adoption::Adoption),
-        Box::new(p08_forced_stop::ForcedStop::default()),
+        Box::new(p08_forced_stop::ForcedStop::new(plan.temper.slow_death > 0)),
         Box::new(p09_causes::Causes::new(fencing)),
         Box::new(p10_heartbeats::Heartbeats),
         Box::new(p12_bad_input::BadInput),

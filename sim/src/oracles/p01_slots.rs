@@ -19,7 +19,8 @@ impl Oracle for Slots {
             return Ok(());
         };
         let capacity = past.agents[agent].slots;
-        let new = past.workers.get(id).map_or(0, |worker| worker.spec.slots.get());
+        let known = past.workers.get(id).filter(|worker| worker.excuse.is_none());
+        let Some(new) = known.map(|worker| worker.spec.slots.get()) else { return Ok(()) };
         let held = past.live_on(agent).filter(|(_, worker)| worker.excuse.is_none());
         let held: u64 = held.map(|(_, worker)| worker.spec.slots.get()).sum();
         if held + new > capacity {

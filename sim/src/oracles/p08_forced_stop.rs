@@ -16,13 +16,23 @@ use crate::{
 
 const KILL_AFTER: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(1);
+/// What the kernel may add to that: the first process of a tree, then those it started meanwhile.
+const STUCK: Duration = Duration::from_secs(6);
 /// What a machine needs to get on with things after something was not running on it.
 const RECOVERY: Duration = Duration::from_secs(2);
 
 /// Remembers who was to be stopped by force, and since when.
-#[derive(Default)]
 pub struct ForcedStop {
+    slack: Duration,
     since: BTreeMap<WorkerId, Duration>,
+}
+
+impl ForcedStop {
+    /// For processes that die when they are killed, or for such that may be stuck in the kernel.
+    pub fn new(stuck: bool) -> Self {
+        let slack = if stuck { SLACK + STUCK } else { SLACK };
+        Self { slack, since: BTreeMap::new() }
+    }
 }
 
 impl Oracle for ForcedStop {
@@ -66,7 +76,7 @@ impl Oracle for ForcedStop {
                 continue;
             };
             let deadline = (*since + KILL_AFTER).max(running + RECOVERY).max(shim + RECOVERY);
-            if sight.now > deadline + SLACK {
+            if sight.now > deadline + self.slack {
                 return Err(format!("worker {id} was to be stopped at {since:?}, and is alive"));
             }
         }

@@ -66,6 +66,17 @@ pub enum Call {
         /// Whether it names a pipeline.
         pipeline: bool,
     },
+    /// Good StartWorkers of one job and several generations, one after the other without a pause.
+    Race {
+        /// The job's name.
+        job: String,
+        /// The first generation.
+        generation: u64,
+        /// The slots of each.
+        slots: u64,
+        /// How many.
+        times: u8,
+    },
     /// A StartWorker of a controller that has been replaced: the job of a live worker, one
     /// generation down.
     StaleStart {
@@ -120,6 +131,8 @@ pub enum BadCall {
 pub enum Fault {
     /// The agent's process is killed, and started again.
     Kill { agent: usize, ms: u64 },
+    /// The agent's process is killed just after this, the next time that it happens.
+    KillWhen { agent: usize, moment: Moment, ms: u64 },
     /// The machine loses power: the write-ahead log is cut at this share of it.
     PowerLoss { agent: usize, ms: u64, cut_permille: u64 },
     /// The agent's process is killed and its journal damaged.
@@ -162,11 +175,44 @@ pub enum Fault {
     StartAnswerLost { agent: usize, ms: u64 },
 }
 
+/// A moment at which a kill hurts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Moment {
+    /// The agent has asked for a worker to be spawned.
+    Spawn,
+    /// It has told a caller the name of a worker.
+    Answer,
+    /// Something of a worker has been signalled.
+    Signal,
+    /// Nothing of a worker is left.
+    End,
+    /// A report has been sent.
+    Report,
+    /// A report has reached the controller.
+    Arrival,
+    /// The journal has refused records.
+    Refusal,
+}
+
+impl Moment {
+    /// Every moment.
+    pub const ALL: [Self; 7] = [
+        Self::Spawn,
+        Self::Answer,
+        Self::Signal,
+        Self::End,
+        Self::Report,
+        Self::Arrival,
+        Self::Refusal,
+    ];
+}
+
 /// A fault without its particulars: what is switched off as a whole in some runs, and counted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each is documented at the fault of its name")]
 pub enum Kind {
     Kill,
+    KillWhen,
     PowerLoss,
     Damage,
     Detach,
@@ -190,8 +236,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Kill,
+        Self::KillWhen,
         Self::PowerLoss,
         Self::Damage,
         Self::Detach,
@@ -231,6 +278,7 @@ impl Fault {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Kill { .. } => Kind::Kill,
+            Self::KillWhen { .. } => Kind::KillWhen,
             Self::PowerLoss { .. } => Kind::PowerLoss,
             Self::Damage { .. } => Kind::Damage,
             Self::Detach { .. } => Kind::Detach,

@@ -3,7 +3,9 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{AgentPlan, BadCall, Call, ControllerPlan, Deed, Fault, Kind, Plan, Temper, TimedDeed};
+use super::{
+    AgentPlan, BadCall, Call, ControllerPlan, Deed, Fault, Kind, Moment, Plan, Temper, TimedDeed,
+};
 use crate::streams::{Stream, below, between, percent, stream};
 
 /// The seed whose run fails by design.
@@ -62,7 +64,8 @@ impl Plan {
                 }
             }
         }
-        for _ in 0..between(rng, 0, self.trouble_ms / 4_000) {
+        let every = [2_000, 6_000, 20_000][pick(rng, 3)];
+        for _ in 0..between(rng, 0, self.trouble_ms / every) {
             let agent = pick(rng, self.agents.len());
             let call = draw_call(rng);
             if let Call::Drain(true) = call {
@@ -107,13 +110,14 @@ fn draw_kinds(rng: &mut ChaCha8Rng) -> Vec<Kind> {
 }
 
 fn draw_temper(rng: &mut ChaCha8Rng) -> Temper {
+    let life_ms = [2_000, 15_000, 60_000][pick(rng, 3)];
     let mut some = |most| if percent(rng, 50) { between(rng, 1, most) } else { 0 };
     Temper {
+        life_ms,
         exec_fails: some(40),
         exec_slow: some(40),
         dies_at_once: some(25),
         mortal: some(100),
-        life_ms: 1_000 + some(120_000),
         stubborn: some(60),
         parents: some(60),
         escapes: some(100),
@@ -158,28 +162,38 @@ fn draw_call(rng: &mut ChaCha8Rng) -> Call {
             named: percent(rng, 60),
             pipeline: percent(rng, 50),
         },
-        25..35 => Call::StaleStart { nth: below(rng, 100) },
-        35..60 => Call::Bad(BAD[pick(rng, BAD.len())]),
-        60..85 => Call::Stop {
+        25..30 => Call::Race {
+            job: format!("raw-{}", below(rng, 3)),
+            generation: between(rng, 7, 60),
+            slots: between(rng, 1, 3),
+            times: 3,
+        },
+        30..37 => Call::StaleStart { nth: below(rng, 100) },
+        37..57 => Call::Bad(BAD[pick(rng, BAD.len())]),
+        57..87 => Call::Stop {
             nth: below(rng, 100),
             force: percent(rng, 50),
             ask: percent(rng, 20),
             times: [1, 1, 2][pick(rng, 3)],
         },
-        85..90 => Call::List,
-        90..95 => Call::Alive,
+        87..91 => Call::List,
+        91..96 => Call::Alive,
         _ => Call::Drain(true),
     }
 }
 
 fn draw_fault(rng: &mut ChaCha8Rng, kind: Kind, agents: usize) -> Fault {
     let agent = pick(rng, agents);
-    let down = [50, 500, 3_000, 12_000][pick(rng, 4)];
+    let down = [100, 2_000, 8_000, 25_000][pick(rng, 4)];
     let down = between(rng, 20, down);
     let ms = [1_000, 6_000, 20_000, 45_000][pick(rng, 4)];
     let ms = between(rng, 100, ms);
     match kind {
         Kind::Kill => Fault::Kill { agent, ms: down },
+        Kind::KillWhen => {
+            let moment = Moment::ALL[pick(rng, Moment::ALL.len())];
+            Fault::KillWhen { agent, moment, ms: down }
+        }
         Kind::PowerLoss => {
             Fault::PowerLoss { agent, ms: 1_000 + ms, cut_permille: below(rng, 1_001) }
         }

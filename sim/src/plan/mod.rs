@@ -10,7 +10,7 @@
 mod deed;
 pub mod draw;
 
-pub use deed::{BadCall, Call, Deed, Fault, Kind, TimedDeed};
+pub use deed::{BadCall, Call, Deed, Fault, Kind, Moment, TimedDeed};
 use serde::{Deserialize, Serialize};
 
 /// One run.

@@ -58,7 +58,8 @@ impl Behaviour {
             end,
             obeys: !percent(rng, temper.stubborn),
             dying: match percent(rng, temper.slow_death) {
-                true => millis(rng, 20, 300),
+                // Stuck in the kernel.
+                true => millis(rng, 20, 3_000),
                 false => millis(rng, 0, 8),
             },
             children,

@@ -69,10 +69,12 @@ impl Caller {
         let (commands, mut todo) = mpsc::unbounded_channel();
         *self.commands.lock().unwrap_or_else(PoisonError::into_inner) = Some(commands);
         while let Some((agent, call)) = todo.recv().await {
-            let Some((request, times, wanted)) = self.request(agent, call) else { continue };
-            for _ in 0..times {
-                let (caller, request) = (self.clone(), request.clone());
-                tokio::spawn(async move { caller.send(agent, request, wanted).await });
+            for call in one_by_one(call) {
+                let Some((request, times, wanted)) = self.request(agent, call) else { continue };
+                for _ in 0..times {
+                    let (caller, request) = (self.clone(), request.clone());
+                    tokio::spawn(async move { caller.send(agent, request, wanted).await });
+                }
             }
         }
         Ok(())
@@ -97,6 +99,8 @@ impl Caller {
                 let times = if named { times } else { 1 };
                 Some((Request::Start(start), times, None))
             }
+            // Taken apart before.
+            Call::Race { .. } => None,
             Call::StaleStart { nth } => {
                 let spec = self.worker(agent, nth, true)?.1;
                 let generation = spec.generation.0.checked_sub(1)?;
@@ -195,6 +199,21 @@ impl Caller {
         };
         self.recorder.note(Place::Caller, Fact::Heard { agent, call, answer, wanted });
     }
+}
+
+/// A race is several calls.
+fn one_by_one(call: Call) -> Vec<Call> {
+    let Call::Race { job, generation, slots, times } = call else { return vec![call] };
+    (0..u64::from(times))
+        .map(|nth| Call::Start {
+            job: job.clone(),
+            generation: generation + nth,
+            slots,
+            times: 1,
+            named: false,
+            pipeline: false,
+        })
+        .collect()
 }
 
 async fn answer(channel: Channel, request: Request) -> Result<String, Status> {

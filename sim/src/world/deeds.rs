@@ -102,6 +102,9 @@ impl World {
         let now = self.sim.elapsed();
         match *fault {
             Fault::Kill { agent, ms } => self.kill(agent, ms, Ending::Killed)?,
+            Fault::KillWhen { agent, moment, ms } => {
+                self.recorder.triggers(|triggers| triggers.set(agent, moment, ms));
+            }
             Fault::Damage { agent, ms } => {
                 self.kill(agent, ms, Ending::Killed)?;
                 self.files(self.agents[agent].damage());
@@ -218,6 +221,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Kills whose moment has come.
+    pub(super) fn spring_triggers(&mut self) {
+        for (agent, ms) in self.recorder.triggers(crate::triggers::Triggers::take) {
+            if let Err(why) = self.kill(agent, ms, Ending::Killed) {
+                self.note(Fact::Skipped(why));
+            }
+        }
     }
 
     fn lose_power(&mut self, agent: usize, ms: u64, permille: u64) -> Result<(), &'static str> {

@@ -19,6 +19,7 @@ impl World {
         self.note(Fact::Healing);
         self.end_all();
         self.links.disarm();
+        self.recorder.triggers(crate::triggers::Triggers::clear);
         self.controller.set_mood(Mood::Fine);
         let now = self.sim.elapsed();
         if self.controller.hasten(now) {

@@ -169,6 +169,7 @@ impl World {
             self.recorder.fail("no host fails", error.to_string());
         }
         self.recorder.set_now(self.sim.elapsed());
+        self.spring_triggers();
         self.schedule_sprung_links();
         self.note_hindrances();
         self.steps += 1;

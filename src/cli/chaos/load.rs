@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::{dice::Dice, ending::Plan, town::Town};
@@ -13,17 +14,18 @@ use crate::{
 };
 
 /// Goes on until it is dropped.
-pub(super) async fn run(town: Arc<Town>, mut dice: Dice) {
+pub(super) async fn run(town: Arc<Town>, users: Dice, operator: Dice) {
+    tokio::join!(use_up(&town, users), clear_up(&town, operator));
+}
+
+async fn use_up(town: &Town, mut dice: Dice) {
     let mut number = 0;
     loop {
         sleep(dice.millis(5, 50)).await;
-        let going = going(&town);
-        if dice.percent(15) {
-            // A call to an agent that is stopped would hang.
-            let _ = timeout(Duration::from_millis(300), stop_stray(&town, &mut dice)).await;
-        } else if (going.len() as u64) < town.jobs && dice.percent(80) {
+        let going = going(town);
+        if (going.len() as u64) < town.jobs && dice.percent(80) {
             number += 1;
-            submit(&town, &mut dice, number);
+            submit(town, &mut dice, number);
         } else if dice.percent(50)
             && let Some(job) = dice.pick(&going)
         {
@@ -31,8 +33,16 @@ pub(super) async fn run(town: Arc<Town>, mut dice: Dice) {
             let how = if dice.percent(40) { Stop::Gentle } else { Stop::Force };
             town.control.with(|controller| controller.stop(job, how).ok());
         } else if dice.percent(20) {
-            force_gentle_stops(&town);
+            force_gentle_stops(town);
         }
+    }
+}
+
+async fn clear_up(town: &Town, mut dice: Dice) {
+    loop {
+        sleep(dice.millis(20, 150)).await;
+        // A call to an agent that is stopped would hang.
+        let _ = timeout(Duration::from_secs(1), stop_strays(town, &mut dice)).await;
     }
 }
 
@@ -88,7 +98,7 @@ pub(super) fn resubmit(town: &Town, books: &Snapshot, dice: &mut Dice) {
 }
 
 /// A gentle stop waits for ever for who ignores it.
-pub(super) fn force_gentle_stops(town: &Town) {
+fn force_gentle_stops(town: &Town) {
     town.control.with(|controller| {
         for (id, job) in controller.snapshot().jobs {
             if job.stop == Some(Stop::Gentle) && !job.state.is_final() {
@@ -98,8 +108,9 @@ pub(super) fn force_gentle_stops(town: &Town) {
     });
 }
 
-/// Stops, past the controller, one worker of a job that no controller cares for.
-async fn stop_stray(town: &Town, dice: &mut Dice) -> Result<(), tonic::Status> {
+/// Stops, past the controller, workers of jobs that no controller cares for: most of them, for some
+/// are to live through more harm.
+async fn stop_strays(town: &Town, dice: &mut Dice) -> Result<(), tonic::Status> {
     let rows = town.list().await?;
     let books = town.control.with(|controller| controller.snapshot());
     let Some(books) = books else { return Ok(()) };
@@ -113,8 +124,6 @@ async fn stop_stray(town: &Town, dice: &mut Dice) -> Result<(), tonic::Status> {
             given_up && books.state(&job).is_none_or(|state| state.is_final())
         })
         .collect();
-    match dice.pick(&strays) {
-        Some(row) => town.stop_worker(row).await,
-        None => Ok(()),
-    }
+    let doomed = strays.iter().filter(|_| dice.percent(70));
+    join_all(doomed.map(|row| town.stop_worker(row))).await.into_iter().collect()
 }

@@ -90,7 +90,7 @@ fn nobody_was_killed(ledger: &mut Ledger, rows: &BTreeMap<WorkerId, &Row>) {
     let mut broken = Vec::new();
     for (id, worker) in ledger.workers.iter().filter(|(_, worker)| !ledger.may_end(worker)) {
         let Some(process) = worker.process else { continue };
-        let job = &worker.job;
+        let job = format!("{}, generation {}", worker.job, worker.generation);
         if identify(process.pid).ok().flatten() != Some(process) {
             broken.push(format!("worker {id} of {job}, pid {}, is dead", process.pid));
         }
@@ -120,6 +120,9 @@ pub(super) async fn heal(town: &Town) -> Duration {
     loop {
         let undone = undone(town).await;
         if undone.is_empty() {
+            // How the last ones ended.
+            let rows = town.list().await.unwrap_or_default();
+            rows.iter().for_each(|row| town.ledger().listed(row));
             return began.elapsed();
         }
         if began.elapsed() > HEALED_WITHIN {

@@ -56,7 +56,7 @@ impl Rounds {
             healed_after: Duration::ZERO,
         };
         rounds.restore_agent().await?;
-        rounds.load = tokio::spawn(load::run(town, Dice::new(seed, 2)));
+        rounds.load = tokio::spawn(load::run(town, Dice::new(seed, 2), Dice::new(seed, 3)));
         Ok(rounds)
     }
 

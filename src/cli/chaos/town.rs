@@ -30,7 +30,7 @@ pub(super) struct Town {
     pub(super) machine: MachineId,
     pub(super) controller_address: SocketAddr,
     pub(super) agent_address: SocketAddr,
-    /// The agent's capacity: somewhat less than what all jobs together would like to have.
+    /// The agent's capacity: enough for all jobs, not for all that is left behind besides.
     pub(super) slots: u64,
     /// How many jobs are to be kept going.
     pub(super) jobs: u64,
@@ -63,7 +63,7 @@ impl Town {
             machine: MachineId::from(format!("chaos-{name}")),
             controller_address: port_to_keep()?,
             agent_address,
-            slots: jobs.saturating_mul(7) / 4 + 1,
+            slots: jobs.saturating_mul(3),
             jobs,
             control: Control::default(),
             mark: name.to_string(),
@@ -118,8 +118,11 @@ impl Town {
     /// Has the agent stop a worker by force, as an operator does.
     pub(super) async fn stop_worker(&self, row: &Row) -> Result<(), tonic::Status> {
         let Some(worker) = super::ledger::id_of(row) else { return Ok(()) };
-        if let Some(worker) = self.ledger().workers.get_mut(&worker) {
-            worker.stopped = true;
+        {
+            let mut ledger = self.ledger();
+            // It may not have been heard of before: then it would seem that nobody asked for this.
+            ledger.listed(row);
+            ledger.workers.entry(worker).and_modify(|worker| worker.stopped = true);
         }
         let request =
             StopWorkerReq { worker_id: worker.0, force: true, ..StopWorkerReq::default() };

@@ -180,23 +180,29 @@ impl Books {
         self.queue.pop_front()
     }
 
-    /// The shim has spawned a worker. `false`: nobody asked for it.
-    pub(super) fn spawned(&mut self, worker: WorkerId, process: Process) -> bool {
-        let Some(entry) = self.entries.get_mut(&worker) else { return false };
-        let Place::Asked = entry.place else { return false };
-        entry.place = Place::Shim(AtShim::new(process, true));
-        self.asked -= 1;
-        true
+    /// Whether the shim has been asked to spawn this worker, and has not answered.
+    pub(super) fn is_asked(&self, worker: WorkerId) -> bool {
+        matches!(self.entries.get(&worker), Some(Entry { place: Place::Asked, .. }))
+    }
+
+    /// The shim has spawned a worker that it was asked for.
+    pub(super) fn spawned(&mut self, worker: WorkerId, process: Process) {
+        if self.is_asked(worker)
+            && let Some(entry) = self.entries.get_mut(&worker)
+        {
+            entry.place = Place::Shim(AtShim::new(process, true));
+            self.asked -= 1;
+        }
     }
 
     /// A worker was not spawned, by whomever. `false`: nobody asked for it.
     pub(super) fn spawn_failed(&mut self, worker: WorkerId) -> bool {
-        let Some(Entry { place: Place::Asked, .. }) = self.entries.get(&worker) else {
-            return false;
-        };
-        self.entries.remove(&worker);
-        self.asked -= 1;
-        true
+        let asked = self.is_asked(worker);
+        if asked {
+            self.entries.remove(&worker);
+            self.asked -= 1;
+        }
+        asked
     }
 
     /// The shim says that a worker is gone. `true`: the driver is to hear of it now.
@@ -250,6 +256,10 @@ impl Books {
                 events.push(Event::Spawned { worker, process });
             }
             Some(Place::Queued | Place::Shim(_) | Place::Watcher) => {}
+        }
+        if self.entries.get(&worker).is_some_and(|entry| entry.signal == Some(Signal::Kill)) {
+            // It may have been lost with the connection, and does no harm twice.
+            self.queue.push_back(Order::Signal(worker, Signal::Kill));
         }
         if let Some(exit) = known.exit
             && self.exited(worker, exit)
@@ -305,5 +315,109 @@ impl AtShim {
     fn new(process: Process, wanted: bool) -> Self {
         let pidfd = Pidfd::open(process).ok().flatten();
         Self { process, pidfd, exit: None, wanted, orphaned: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::tests::launch, *};
+
+    const PROCESS: Process = Process { pid: 1 << 30, start_time: 1 };
+
+    fn known(worker: WorkerId, exit: Option<Exit>) -> Known {
+        Known { worker, process: PROCESS, exit, label: Vec::new() }
+    }
+
+    fn say(books: &mut Books) -> Vec<String> {
+        let orders = std::iter::from_fn(|| books.next_order());
+        orders.map(|order| format!("{order:?}").split('(').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn only_so_many_spawns_are_asked_for_at_once_and_all_are_in_the_end() {
+        let mut books = Books::default();
+        let workers: Vec<_> = (0..100).map(WorkerId).collect();
+        workers.iter().for_each(|&worker| books.spawn(launch(worker)));
+        assert_eq!(say(&mut books).len(), MOST_ASKED);
+        for &worker in &workers[..MOST_ASKED / 2] {
+            books.spawned(worker, PROCESS);
+            assert_eq!(say(&mut books), ["Spawn"], "one answer, one more question");
+        }
+        for &worker in &workers[MOST_ASKED / 2..] {
+            assert!(books.spawn_failed(worker));
+            say(&mut books);
+        }
+        assert_eq!(books.asked, 0);
+    }
+
+    #[test]
+    fn a_signal_does_not_overtake_its_spawn() {
+        let mut books = Books::default();
+        books.spawn(launch(WorkerId(1)));
+        assert_eq!(books.signal(WorkerId(1), Signal::Kill), Route::Shim);
+        assert_eq!(say(&mut books), ["Spawn", "Signal"]);
+    }
+
+    #[test]
+    fn spawns_that_no_shim_takes_are_given_up_with_their_signals() {
+        let mut books = Books::default();
+        books.spawn(launch(WorkerId(1)));
+        books.signal(WorkerId(1), Signal::Terminate);
+        let (events, estate) = books.compare(&[]);
+        assert!(events.is_empty() && estate.lost.is_empty() && estate.unclear.is_empty());
+        assert_eq!(books.give_up_spawns(), [WorkerId(1)]);
+        assert_eq!(say(&mut books), [""; 0]);
+        assert_eq!(books.signal(WorkerId(1), Signal::Kill), Route::Nobody);
+    }
+
+    #[test]
+    fn what_was_killed_is_killed_again_whoever_has_it_after_a_lost_connection() {
+        let mut books = Books::default();
+        let (here, gone, unclear) = (WorkerId(1), WorkerId(2), WorkerId(3));
+        for worker in [here, gone, unclear] {
+            books.spawn(launch(worker));
+            books.signal(worker, Signal::Kill);
+        }
+        say(&mut books);
+        books.spawned(here, PROCESS);
+        books.spawned(gone, PROCESS);
+        let (events, estate) = books.compare(&[known(here, None)]);
+        assert_eq!(events, []);
+        assert_eq!(say(&mut books), ["Signal"]);
+        assert_eq!(estate.lost[0].worker, gone);
+        assert_eq!(estate.lost[0].signal, Some(Signal::Kill));
+        assert_eq!(estate.unclear, [(unclear, Some(Signal::Kill))]);
+        assert_eq!(books.signal(gone, Signal::Kill), Route::Watcher);
+    }
+
+    #[test]
+    fn answers_lost_with_the_connection_are_made_up_from_the_list() {
+        let mut books = Books::default();
+        let (spawned, ended) = (WorkerId(1), WorkerId(2));
+        books.spawn(launch(spawned));
+        books.spawn(launch(ended));
+        say(&mut books);
+        let exit = Exit::Code(4);
+        let (events, estate) = books.compare(&[known(spawned, None), known(ended, Some(exit))]);
+        let expected = [
+            Event::Spawned { worker: spawned, process: PROCESS },
+            Event::Spawned { worker: ended, process: PROCESS },
+            Event::Exited { worker: ended, exit },
+        ];
+        assert_eq!(events, expected);
+        assert!(estate.lost.is_empty() && estate.unclear.is_empty());
+        assert_eq!(books.compare(&[known(ended, Some(exit))]).0, [], "not twice");
+    }
+
+    #[test]
+    fn what_ends_before_it_is_adopted_is_told_when_it_is() {
+        let mut books = Books::default();
+        let worker = WorkerId(1);
+        books.compare(&[known(worker, None)]);
+        assert!(!books.exited(worker, Exit::Code(5)), "the driver has not asked for it");
+        assert!(matches!(books.adopt(worker), Adopted::Ended(Exit::Code(5))));
+        books.release(worker);
+        assert_eq!(say(&mut books), ["Release"]);
+        assert!(matches!(books.adopt(worker), Adopted::Unknown));
     }
 }

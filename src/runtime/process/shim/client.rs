@@ -167,12 +167,14 @@ impl Processes for ShimProcesses {
     }
 
     fn adopt(&mut self, worker: WorkerId, process: Option<Process>) {
-        let adopted = self.shared.lock().books.adopt(worker);
-        match adopted {
-            Adopted::Alive(process) => self.shared.events.send(Event::Adopted { worker, process }),
-            Adopted::Ended(exit) => self.shared.events.send(Event::Exited { worker, exit }),
+        // Locked until it is told: the task might tell of the worker's end before.
+        let mut state = self.shared.lock();
+        let events = &self.shared.events;
+        match state.books.adopt(worker) {
+            Adopted::Alive(process) => events.send(Event::Adopted { worker, process }),
+            Adopted::Ended(exit) => events.send(Event::Exited { worker, exit }),
             Adopted::TakeOver(lost) => {
-                self.shared.events.send(Event::Adopted { worker, process: lost.process });
+                events.send(Event::Adopted { worker, process: lost.process });
                 self.shared.take_over(lost);
             }
             Adopted::Unknown => {
@@ -275,9 +277,11 @@ impl Shared {
         match tell {
             Tell::Spawned(protocol::Spawned { worker, pid, start_time }) => {
                 let (worker, process) = (WorkerId(worker), Process { pid, start_time });
-                // The driver first: it has a caller who waits.
-                self.events.send(Event::Spawned { worker, process });
-                books.spawned(worker, process);
+                if books.is_asked(worker) {
+                    // The driver first: it has a caller who waits.
+                    self.events.send(Event::Spawned { worker, process });
+                    books.spawned(worker, process);
+                }
             }
             Tell::SpawnFailed(failed) => {
                 let worker = WorkerId(failed.worker);

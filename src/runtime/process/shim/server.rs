@@ -65,13 +65,30 @@ pub fn serve(options: &ShimOptions) -> io::Result<()> {
     let children = daemon::settle()?;
     raise_descriptor_limit()?;
     let engine = Engine::new(Reaper::This)?;
-    let linger = options.linger;
-    Shim { listener, children, engine, link: None, entries: BTreeMap::new(), linger }.run()?;
+    let socket = options.state_dir.join(socket::NAME);
+    let shim = Shim {
+        socket: socket.clone(),
+        listener,
+        children,
+        engine,
+        link: None,
+        entries: BTreeMap::new(),
+        linger: options.linger,
+    };
+    shim.run()?;
     // While the lock is held, so that it is ours.
-    fs::remove_file(options.state_dir.join(socket::NAME))
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
+/// How often a shim that only keeps statuses looks whether its socket is still there.
+const LOOK_FOR_SOCKET_EVERY: Duration = Duration::from_secs(5);
+
 struct Shim {
+    /// The listener's file.
+    socket: PathBuf,
     listener: Listener,
     children: SignalFd,
     engine: Engine,
@@ -99,7 +116,7 @@ impl Shim {
                 self.note(notice);
             }
             let now = Instant::now();
-            if self.link.is_some() || !self.entries.is_empty() {
+            if self.is_needed() {
                 end_at = now;
             } else if now >= end_at {
                 return Ok(());
@@ -108,9 +125,31 @@ impl Shim {
         }
     }
 
+    /// By an agent, by a worker, or by the agent to come, which will ask for what is kept; but none
+    /// comes when the socket is gone, as with a state directory that was removed.
+    fn is_needed(&self) -> bool {
+        self.link.is_some()
+            || self.has_live_worker()
+            || (self.has_statuses() && self.socket.exists())
+    }
+
+    fn has_live_worker(&self) -> bool {
+        self.entries.values().any(|entry| entry.exit.is_none())
+    }
+
+    fn has_statuses(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     fn wait(&self, end_at: Instant) -> io::Result<()> {
-        let idle = self.link.is_none() && self.entries.is_empty();
-        let deadline = self.engine.next_deadline().into_iter().chain(idle.then_some(end_at)).min();
+        let end_at = if self.link.is_some() || self.has_live_worker() {
+            None
+        } else if self.is_needed() {
+            Some(Instant::now() + LOOK_FOR_SOCKET_EVERY)
+        } else {
+            Some(end_at)
+        };
+        let deadline = self.engine.next_deadline().into_iter().chain(end_at).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
             // Rounded up: to wake before the time would be to wake for nothing.
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
