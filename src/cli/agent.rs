@@ -11,7 +11,10 @@ use tonic::{
 use super::{Exit, Failure};
 use crate::{
     admin::row::plain,
-    rpc::{admin_wire::node_admin_client::NodeAdminClient, wire::node_grpc_client::NodeGrpcClient},
+    rpc::{
+        admin_wire::node_admin_client::NodeAdminClient, convert::root_cause,
+        wire::node_grpc_client::NodeGrpcClient,
+    },
     runtime::tls::{ClientTls, Identity, connector},
 };
 
@@ -177,13 +180,4 @@ impl Connection {
         };
         Failure::new(exit, message, hint)
     }
-}
-
-/// The innermost cause, which says what really happened.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -88,11 +88,24 @@ async fn with_an_api_key_every_route_demands_it() {
     }
 }
 
+async fn does_not_start(env: &crate::Env, why: &str) {
+    let world = World::new();
+    let mut agent = crate::launch(&world.home, &nobody(), env);
+    assert_eq!(agent.end().await.code(), Some(1));
+    agent.line_with(why).await;
+}
+
 #[tokio::test]
 async fn auth_mode_mtls_without_tls_is_an_error() {
-    let world = World::new();
     let env = vec![("ARROYO__ADMIN__AUTH_MODE__TYPE", "mtls".to_owned())];
-    let mut agent = crate::launch(&world.home, &nobody(), &env);
-    assert_eq!(agent.end().await.code(), Some(1));
-    agent.line_with("admin.auth-mode.type is mtls, and tls.enabled is false").await;
+    does_not_start(&env, "admin.auth-mode.type is mtls, and tls.enabled is false").await;
+}
+
+#[tokio::test]
+async fn an_empty_key_is_an_error() {
+    let env = vec![
+        ("ARROYO__ADMIN__AUTH_MODE__TYPE", "static-api-key".to_owned()),
+        ("ARROYO__ADMIN__AUTH_MODE__API_KEY", "\"\"".to_owned()),
+    ];
+    does_not_start(&env, "admin.auth-mode.api-key is empty").await;
 }

@@ -45,6 +45,17 @@ async fn the_controllers_own_tls_section_replaces_the_global_one() {
     assert_eq!(crate::ask(&agent, None).await, Ok(()), "the node's API is without TLS");
 }
 
+/// Stock refuses such a URL; it can mean only one thing.
+#[tokio::test]
+async fn a_url_can_ask_for_tls_by_itself() {
+    let world = World::new();
+    let server = world.ours.issue("controller").server(None);
+    let recorder = Recorder::start_over(loopback(0), Some(server)).await;
+    let env = vec![("SSL_CERT_FILE", world.ours.file.to_str().unwrap().to_owned())];
+    let _agent = serving(&world.home, &format!("https://{}", recorder.address), &env).await;
+    recorder.until("the node", |record| !record.registrations.is_empty()).await;
+}
+
 /// The agent does not get through to this controller, and says why.
 async fn fails(world: &World, env: &Env, server: Option<&Files>, why: &str) {
     let server = server.map(|files| files.server(Some(&world.ours)));

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 
 use super::{apply::identity, resolve};
@@ -57,6 +57,9 @@ pub(super) async fn bind(settings: &Loaded) -> anyhow::Result<AdminServer> {
     };
     let listener = bind_admin(host.ip(), port).await?;
     let key = match &admin.auth_mode {
+        AuthMode::StaticApiKey { api_key } if api_key.reveal().is_empty() => {
+            bail!("admin.auth-mode.api-key is empty: everybody would have it")
+        }
         AuthMode::StaticApiKey { api_key } => Some(api_key.reveal().into()),
         AuthMode::None | AuthMode::Mtls { .. } => None,
     };

@@ -66,7 +66,7 @@ pub fn call_error(status: &Status) -> CallError {
 }
 
 /// The innermost cause, which says what really happened.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
