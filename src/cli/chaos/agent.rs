@@ -122,5 +122,6 @@ pub(super) fn shim(town: &Town) -> Option<Process> {
 
 /// `kill -9` of the shim. Returns whether there was one.
 pub(super) fn kill_shim(town: &Town) -> bool {
+    town.ledger().shim_dies();
     shim(town).is_some_and(|shim| send_signal(shim, libc::SIGKILL).unwrap_or(false))
 }
