@@ -68,8 +68,12 @@ impl Agent {
         Ok(Self { child, started: Instant::now(), has_served: false })
     }
 
-    /// Sends it a signal. It has not been waited for, so the pid is its own.
-    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    /// Sends it a signal, unless it has ended.
+    pub(super) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        if self.ended()?.is_some() {
+            return Ok(());
+        }
+        // It has not been waited for, so the pid is its own.
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, signal).with_context(|| format!("cannot send {signal} to the agent"))
     }
