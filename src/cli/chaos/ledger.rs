@@ -66,6 +66,14 @@ pub(super) struct Broken {
     pub(super) what: String,
 }
 
+impl Worker {
+    /// Whether it ran, or was promised to. Otherwise it was seen on its way, and its agent was
+    /// killed before anything came of it: then there is no end to report.
+    pub(super) fn counts(&self) -> bool {
+        self.answered || self.process.is_some() || self.reports > 0 || self.ending.is_some()
+    }
+}
+
 impl Ledger {
     pub(super) fn broke(&mut self, what: impl Into<String>) {
         let broken = Broken { round: self.round, what: what.into() };

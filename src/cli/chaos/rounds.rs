@@ -283,8 +283,9 @@ impl Rounds {
             return;
         }
         let ledger = self.town.ledger();
-        let live = ledger.workers.values().filter(|worker| worker.ending.is_none()).count();
-        let total = ledger.workers.len();
+        let workers: Vec<_> = ledger.workers.values().filter(|worker| worker.counts()).collect();
+        let live = workers.iter().filter(|worker| worker.ending.is_none()).count();
+        let total = workers.len();
         let at = self.began.elapsed().as_secs_f64();
         let number = self.number;
         say(format_args!(
