@@ -1,5 +1,4 @@
 //! A short run of `arroyo-node chaos`, and one that is interrupted.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -68,8 +68,12 @@ impl Agent {
         Ok(Self { child, started: Instant::now(), has_served: false })
     }
 
-    /// Sends it a signal. It has not been waited for, so the pid is its own.
-    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    /// Sends it a signal, unless it has ended.
+    pub(super) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        if self.ended()?.is_some() {
+            return Ok(());
+        }
+        // It has not been waited for, so the pid is its own.
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, signal).with_context(|| format!("cannot send {signal} to the agent"))
     }
@@ -122,5 +126,6 @@ pub(super) fn shim(town: &Town) -> Option<Process> {
 
 /// `kill -9` of the shim. Returns whether there was one.
 pub(super) fn kill_shim(town: &Town) -> bool {
+    town.ledger().shim_dies();
     shim(town).is_some_and(|shim| send_signal(shim, libc::SIGKILL).unwrap_or(false))
 }

@@ -7,7 +7,7 @@
 //!  promises     ─▶ workers: what the agent lists, what /proc shows
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ending::Plan;
 use crate::{
@@ -25,6 +25,8 @@ pub(super) struct Ledger {
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) workers: BTreeMap<WorkerId, Worker>,
     pub(super) broken: Vec<Broken>,
+    /// The rounds in which a shim was killed.
+    shim_deaths: BTreeSet<u32>,
 }
 
 /// A job, as it was submitted.
@@ -44,6 +46,8 @@ pub(super) struct Job {
 pub(super) struct Worker {
     pub(super) job: JobId,
     pub(super) generation: Generation,
+    /// The round in which it was first told of.
+    since: u32,
     /// Its first process, once that was seen.
     pub(super) process: Option<Process>,
     /// It was stopped past the controller, by its id.
@@ -62,6 +66,14 @@ pub(super) struct Broken {
     pub(super) what: String,
 }
 
+impl Worker {
+    /// Whether it ran, or was promised to. Otherwise it was seen on its way, and its agent was
+    /// killed before anything came of it: then there is no end to report.
+    pub(super) fn counts(&self) -> bool {
+        self.answered || self.process.is_some() || self.reports > 0 || self.ending.is_some()
+    }
+}
+
 impl Ledger {
     pub(super) fn broke(&mut self, what: impl Into<String>) {
         let broken = Broken { round: self.round, what: what.into() };
@@ -73,6 +85,11 @@ impl Ledger {
     pub(super) fn submitted(&mut self, job: JobId, plan: Plan) {
         let job_entry = Job { plan, stopped: false, abandoned: false, superseded: Generation(0) };
         self.jobs.insert(job, job_entry);
+    }
+
+    /// To be called before a shim is killed.
+    pub(super) fn shim_dies(&mut self) {
+        self.shim_deaths.insert(self.round);
     }
 
     /// To be called before the job is stopped.
@@ -149,6 +166,12 @@ impl Ledger {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.ending = Some(ending);
         let worker = &self.workers[&id];
+        // It may have been started in the round before it was told of.
+        let life = worker.since.saturating_sub(1)..=self.round;
+        if ending == Ending::Unknown && self.shim_deaths.range(life).next().is_none() {
+            self.broke(format!("worker {id} had one shim all its life, and ended: {ending}"));
+        }
+        let worker = &self.workers[&id];
         let explained = self.was_asked(worker)
             || self.jobs.get(&worker.job).is_some_and(|job| job.plan.explains(&ending));
         if !explained {
@@ -180,9 +203,11 @@ impl Ledger {
                 known = self.workers.get(&id).map(|known| (&known.job, known.generation)),
             ));
         }
+        let since = self.round;
         self.workers.entry(id).or_insert_with(|| Worker {
             job: job.clone(),
             generation,
+            since,
             process: None,
             stopped: false,
             answered: false,

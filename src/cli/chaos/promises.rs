@@ -180,9 +180,7 @@ async fn undone(town: &Town) -> Vec<String> {
     let alive: Vec<_> = alive.iter().filter(|marked| marked.worker.is_some()).collect();
     check(alive.is_empty(), format!("processes of workers are alive: {alive:?}"));
     let ledger = town.ledger();
-    // Who never ran and was never promised has no end to report.
-    let ran =
-        ledger.workers.iter().filter(|(_, worker)| worker.answered || worker.process.is_some());
+    let ran = ledger.workers.iter().filter(|(_, worker)| worker.counts());
     for (id, worker) in ran.filter(|(_, worker)| worker.reports == 0) {
         check(false, format!("the end of worker {id} of {} was never reported", worker.job));
     }

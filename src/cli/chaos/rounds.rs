@@ -77,7 +77,7 @@ impl Rounds {
         sleep(self.dice.millis(10, 250)).await;
         self.harm(fault).await?;
         self.restore_agent().await?;
-        promises::check(&self.town).await?;
+        self.check().await;
         self.tell(&fault.to_string());
         Ok(())
     }
@@ -87,9 +87,9 @@ impl Rounds {
         self.load.abort();
         let _ = (&mut self.load).await;
         self.restore_agent().await?;
-        promises::check(&self.town).await?;
+        self.check().await;
         self.healed_after = promises::heal(&self.town).await;
-        if let Some(agent) = self.agent.take() {
+        if let Some(mut agent) = self.agent.take() {
             agent.signal(Signal::SIGTERM)?;
             let status = agent.end().await?;
             if !status.success() {
@@ -106,6 +106,12 @@ impl Rounds {
         self.town.control.kill().await;
         self.tell("the end");
         Ok(())
+    }
+
+    async fn check(&mut self) {
+        if let Err(error) = promises::check(&self.town).await {
+            self.town.ledger().broke(format!("the agent served, and then did not: {error:#}"));
+        }
     }
 
     async fn harm(&mut self, fault: Fault) -> anyhow::Result<()> {
@@ -148,7 +154,8 @@ impl Rounds {
             }
             Fault::KillAgentAndController => {
                 let books = self.town.control.kill().await;
-                self.pause(30).await;
+                // Meanwhile workers end that nobody can be told of.
+                self.pause(500).await;
                 self.kill_agent()?;
                 if self.dice.percent(50) {
                     self.restore_agent().await?;
@@ -193,7 +200,7 @@ impl Rounds {
     }
 
     async fn pause_agent(&mut self, fault: Fault) -> anyhow::Result<()> {
-        if let Some(agent) = &self.agent {
+        if let Some(agent) = &mut self.agent {
             agent.signal(Signal::SIGSTOP)?;
         }
         self.pause(600).await;
@@ -201,7 +208,7 @@ impl Rounds {
             agent::kill_shim(&self.town);
             self.pause(600).await;
         }
-        if let Some(agent) = &self.agent {
+        if let Some(agent) = &mut self.agent {
             agent.signal(Signal::SIGCONT)?;
         }
         Ok(())
@@ -276,8 +283,9 @@ impl Rounds {
             return;
         }
         let ledger = self.town.ledger();
-        let live = ledger.workers.values().filter(|worker| worker.ending.is_none()).count();
-        let total = ledger.workers.len();
+        let workers: Vec<_> = ledger.workers.values().filter(|worker| worker.counts()).collect();
+        let live = workers.iter().filter(|worker| worker.ending.is_none()).count();
+        let total = workers.len();
         let at = self.began.elapsed().as_secs_f64();
         let number = self.number;
         say(format_args!(

@@ -29,14 +29,15 @@ impl Summary {
     pub(super) fn draw_up(town: &Town, rounds: Rounds, seed: u64) -> Self {
         let ledger = town.ledger();
         let mut workers_ended = BTreeMap::new();
-        for worker in ledger.workers.values() {
+        let workers: Vec<_> = ledger.workers.values().filter(|worker| worker.counts()).collect();
+        for worker in &workers {
             // It ended and was forgotten between two looks at the agent's list.
             let unseen = || "not seen".to_owned();
             let how = worker.ending.map_or_else(unseen, |ending| ending.to_string());
             *workers_ended.entry(how).or_default() += 1;
         }
-        let reports: u64 = ledger.workers.values().map(|worker| worker.reports).sum();
-        let first = ledger.workers.values().filter(|worker| worker.reports > 0).count() as u64;
+        let reports: u64 = workers.iter().map(|worker| worker.reports).sum();
+        let first = workers.iter().filter(|worker| worker.reports > 0).count() as u64;
         let mut adoptions = rounds.adoptions.clone();
         adoptions.sort();
         let faults = rounds.faults.iter().map(|(fault, count)| (fault.to_string(), *count));
@@ -45,7 +46,7 @@ impl Summary {
             rounds: rounds.done(),
             duration_ms: millis(rounds.elapsed()),
             faults: faults.collect(),
-            workers_started: ledger.workers.len(),
+            workers_started: workers.len(),
             workers_ended,
             reports,
             reports_resent: reports - first,

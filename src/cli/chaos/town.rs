@@ -90,9 +90,9 @@ impl Town {
         self.dir.join("agent.log")
     }
 
-    /// The variable that everything of this run carries.
+    /// The variable that everything of this run carries. A shim is given none that begin with ARROYO.
     pub(super) fn mark(&self) -> (&'static str, &str) {
-        ("ARROYO_CHAOS_RUN", &self.mark)
+        ("CHAOS_RUN", &self.mark)
     }
 
     /// Everything of this run that is alive.

@@ -41,7 +41,7 @@ pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
         Err(error) => return Err(error),
     };
     match parse_stat(&buffer[..length]) {
-        Some(stat) => Ok(Some(stat)),
+        Some(stat) => Ok(stat),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("/proc/{pid}/stat is not in the form that proc(5) describes"),
@@ -50,8 +50,9 @@ pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
 }
 
 /// The name stands in parentheses and may itself contain spaces and parentheses, but nothing
-/// after it does: so the last `)` ends it.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+/// after it does: so the last `)` ends it. `Some(None)`: the process was reaped while the kernel
+/// made the line, so that its group and session are given as -1. `None`: it is no such line.
+fn parse_stat(line: &[u8]) -> Option<Option<Stat>> {
     let text = |bytes| std::str::from_utf8(bytes).ok();
     let open = line.iter().position(|&byte| byte == b'(')?;
     let close = line.iter().rposition(|&byte| byte == b')')?;
@@ -60,11 +61,14 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     // Field 3, the state, comes first here; field 22, the start time, 19 fields later.
     let mut fields = text(line.get(close + 1..)?)?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    let parent = fields.next()?.parse().ok()?;
-    let group = fields.next()?.parse().ok()?;
-    let session = fields.next()?.parse().ok()?;
+    let parent: i32 = fields.next()?.parse().ok()?;
+    let group: i32 = fields.next()?.parse().ok()?;
+    let session: i32 = fields.next()?.parse().ok()?;
     let start_time = fields.nth(15)?.parse().ok()?;
-    Some(Stat { process: Process { pid, start_time }, state, parent, group, session })
+    let process = Process { pid, start_time };
+    let kin = [parent, group, session].map(u32::try_from);
+    let [Ok(parent), Ok(group), Ok(session)] = kin else { return Some(None) };
+    Some(Some(Stat { process, state, parent, group, session }))
 }
 
 /// The worker that this process was started for, by its environment; `None` also when there is
@@ -191,13 +195,19 @@ mod tests {
     #[test]
     fn a_name_may_contain_spaces_and_parentheses() {
         let line = b"4711 (a) S 1 (b)) R 12 34 56 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = parse_stat(line).unwrap();
+        let stat = parse_stat(line).unwrap().unwrap();
         assert_eq!(stat.process, Process { pid: 4711, start_time: 987_654 });
         assert_eq!(
             (stat.state, stat.parent, stat.group, stat.session),
             (b'R', 12, 34, 56),
             "the name ends at the last parenthesis"
         );
+    }
+
+    #[test]
+    fn a_process_that_is_reaped_meanwhile_is_none() {
+        let line = b"4711 (sh) X 0 -1 -1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(parse_stat(line), Some(None));
     }
 
     #[test]
