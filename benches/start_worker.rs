@@ -5,20 +5,26 @@
 //! away, so that its work is not counted.
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     io,
     mem::MaybeUninit,
+    num::NonZeroU64,
     ptr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use arroyo_node::{
     MachineId, NodeServer,
-    machine::Shutdown,
+    ids::{Generation, WorkerId},
+    machine::{Dialect, Event, Launch, Shutdown, Signal, Wall, WorkerSpec},
     rpc::wire::{GetWorkersReq, StartWorkerReq, StopWorkerReq, node_grpc_client::NodeGrpcClient},
     runtime::{
         node::{JournalKind, Supervision},
-        process::WorkerCommand,
+        output::OutputDir,
+        ports::{Events, Processes as _},
+        process::{InProcess, ProcessesConfig, WorkerCommand},
     },
     shutdown_channel,
 };
@@ -26,21 +32,27 @@ use futures_util::{StreamExt as _, stream};
 use tonic::transport::Channel;
 
 const ROUNDS: usize = 300;
+/// Between two paced calls: long enough for what was started to have loaded its libraries. Back to
+/// back, two cores are busy with that, and the times are those of the queue.
+const PACE: Duration = Duration::from_millis(5);
 const AT_ONCE: usize = 16;
 
 fn main() -> anyhow::Result<()> {
     println!("{:<56}{:>10}{:>10}{:>10}", "", "p50", "p99", "a second");
-    raw_spawn()?;
+    raw_spawn("back to back", Duration::ZERO)?;
+    raw_spawn("paced", PACE)?;
+    port_alone()?;
     let shim = || Supervision::Shim(env!("CARGO_BIN_EXE_arroyo-node").into());
     agent("journal on, shim", JournalKind::Durable, shim())?;
     agent("journal off, shim", JournalKind::Memory, shim())?;
     agent("journal on, in process", JournalKind::Durable, Supervision::InProcess)?;
     // Once more, since a busy machine's minute is not like the next one.
-    raw_spawn()
+    raw_spawn("paced", PACE)
 }
 
-/// posix_spawn of the same program, with the same number of variables, and nothing around it.
-fn raw_spawn() -> anyhow::Result<()> {
+/// posix_spawn of the same program, in a session of its own, with the same number of variables, and
+/// nothing around it.
+fn raw_spawn(name: &str, pace: Duration) -> anyhow::Result<()> {
     let words = [c"sleep".to_owned(), c"60".to_owned()];
     let argv: Vec<_> =
         words.iter().map(|w| w.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect();
@@ -50,17 +62,24 @@ fn raw_spawn() -> anyhow::Result<()> {
     let envp: Vec<_> = env.iter().map(|v| v.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect();
     let mut laps = Laps::default();
     let mut children = Vec::new();
+    let mut attributes = MaybeUninit::uninit();
+    // SAFETY: the first call initialises what the second changes.
+    unsafe {
+        libc::posix_spawnattr_init(attributes.as_mut_ptr());
+        libc::posix_spawnattr_setflags(attributes.as_mut_ptr(), POSIX_SPAWN_SETSID);
+    }
     for _ in 0..ROUNDS {
+        std::thread::sleep(pace);
         let mut pid = MaybeUninit::uninit();
         let began = Instant::now();
-        // SAFETY: path, argv and envp are null-terminated and outlive the call; the null pointers
-        // ask for no attributes.
+        // SAFETY: path, argv and envp are null-terminated and outlive the call, as do the attributes;
+        // the null pointer asks for no file actions.
         let error = unsafe {
             libc::posix_spawnp(
                 pid.as_mut_ptr(),
                 c"sleep".as_ptr(),
                 ptr::null(),
-                ptr::null(),
+                attributes.as_ptr(),
                 argv.as_ptr(),
                 envp.as_ptr(),
             )
@@ -79,9 +98,52 @@ fn raw_spawn() -> anyhow::Result<()> {
             libc::waitpid(child, ptr::null_mut(), 0);
         }
     }
-    laps.print("raw posix_spawn");
+    laps.print(&format!("raw posix_spawn, {name}"));
     Ok(())
 }
+
+/// The process port by itself: from the order to the event that the program runs.
+fn port_alone() -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut command = WorkerCommand::new("sleep");
+    command.args = vec!["60".into()];
+    let config = ProcessesConfig { command, output: OutputDir::create(directory.path())? };
+    let (events, mut answers) = Events::channel();
+    let mut port = InProcess::start(config, events)?;
+    let mut laps = Laps::default();
+    for number in 1..=ROUNDS as u64 {
+        std::thread::sleep(PACE);
+        let launch = launch(WorkerId(number));
+        let began = Instant::now();
+        port.spawn(launch);
+        while !matches!(answers.blocking_recv(), Some(Event::Spawned { .. })) {}
+        laps.add(began.elapsed());
+    }
+    laps.print("process port alone, in process, paced");
+    for number in 1..=ROUNDS as u64 {
+        port.signal(WorkerId(number), Signal::Kill);
+    }
+    for _ in 0..ROUNDS {
+        while !matches!(answers.blocking_recv(), Some(Event::Exited { .. })) {}
+    }
+    Ok(())
+}
+
+fn launch(worker: WorkerId) -> Launch {
+    let spec = WorkerSpec {
+        name: "bench".into(),
+        job: "bench".into(),
+        pipeline: None,
+        generation: Generation(1),
+        slots: NonZeroU64::MIN,
+        dialect: Dialect::V0_15,
+        key: None,
+    };
+    Launch { worker, spec: Arc::new(spec), admitted_at: Wall(0), env: BTreeMap::new() }
+}
+
+/// As the C library's header has it.
+const POSIX_SPAWN_SETSID: libc::c_short = 0x80;
 
 fn agent(name: &str, journal: JournalKind, supervision: Supervision) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
@@ -123,7 +185,15 @@ async fn measure(name: &str, address: &str) -> anyhow::Result<()> {
         ids.push(start(client.clone()).await?);
         laps.add(began.elapsed());
     }
-    laps.print(&format!("StartWorker, one at a time ({name})"));
+    laps.print(&format!("StartWorker, back to back ({name})"));
+    let mut laps = Laps::default();
+    for _ in 0..ROUNDS {
+        tokio::time::sleep(PACE).await;
+        let began = Instant::now();
+        ids.push(start(client.clone()).await?);
+        laps.add(began.elapsed());
+    }
+    laps.print(&format!("StartWorker, paced ({name})"));
 
     let began = Instant::now();
     let starts = stream::iter((0..ROUNDS).map(|_| start(client.clone())));
@@ -148,7 +218,7 @@ async fn measure(name: &str, address: &str) -> anyhow::Result<()> {
         client.stop_worker(stop).await?;
         laps.add(began.elapsed());
     }
-    laps.print(&format!("StopWorker, forced ({name})"));
+    laps.print(&format!("StopWorker, forced, not waited for ({name})"));
     Ok(())
 }
 
