@@ -9,7 +9,7 @@ use arroyo_node::{
     ids::WorkerId,
     machine::{
         Ask, Commit, Exit, Launch, Process, Recovered, Registration, Reply, Report, Shutdown,
-        Signal, StopHow,
+        Signal, StopHow, StopStatus,
     },
 };
 
@@ -61,10 +61,14 @@ pub enum Fact {
     Told(Shutdown),
     /// The agent has answered a request.
     Answered(Reply),
+    /// The agent has answered a StopWorker of this worker.
+    StopAnswered(WorkerId, StopStatus),
     /// The journal has taken these records.
     Committed(Commit),
     /// The journal has refused to.
     NotCommitted,
+    /// The controller has acknowledged a worker's report.
+    Acknowledged(WorkerId),
     /// A new connection to the controller was made.
     Connected,
 
@@ -214,6 +218,7 @@ impl fmt::Display for Fact {
             }
             Self::Asked(ask) => write!(f, "<- {ask:?}"),
             Self::Answered(Reply::Started(Err(error))) => write!(f, "-> refused: {error}"),
+            Self::StopAnswered(worker, status) => write!(f, "-> stop of {worker}: {status:?}"),
             Self::Answered(reply) => write!(f, "-> {reply:?}"),
             Self::Committed(commit) => write!(f, "journal {}", Records(commit)),
             Self::Reports(report) => write!(
@@ -232,12 +237,58 @@ impl fmt::Display for Fact {
                 write!(f, "worker {worker} runs, pid {} start {}", process.pid, process.start_time)
             }
             Self::TreeGone(worker, exit) => write!(f, "worker {worker} is gone: {exit}"),
+            Self::LeaderEnded(worker, exit) => {
+                write!(f, "first process of {worker} ended: {exit}")
+            }
+            Self::Arrived(Arrival::Register) => f.write_str("RegisterNode arrives"),
+            Self::Arrived(Arrival::Heartbeat) => f.write_str("HeartbeatNode arrives"),
+            Self::Arrived(Arrival::Finished(report)) => {
+                write!(f, "WorkerFinished {} arrives: {report:?}", report.worker)
+            }
+            Self::Controller(event) => AtController(event).fmt(f),
             Self::Heard { agent, call, answer, .. } => {
                 let answer: &dyn fmt::Debug = match answer {
                     Ok(answer) => answer,
                     Err(status) => status,
                 };
                 write!(f, "agent-{} answered {call}: {answer:?}", agent + 1)
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+struct AtController<'a>(&'a ControllerEvent);
+
+impl fmt::Display for AtController<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ControllerEvent::NodeRegistered { node, slots, repeat, .. } => {
+                let again = if *repeat { " again" } else { "" };
+                write!(f, "{node} registered{again}, {slots} slots")
+            }
+            ControllerEvent::Heartbeat { node, known: true } => write!(f, "heard {node}"),
+            ControllerEvent::Heartbeat { node, known: false } => {
+                write!(f, "heard {node}, which is not known")
+            }
+            ControllerEvent::JobChanged { job, generation, state } => {
+                write!(f, "{job} generation {generation}: {state:?}")
+            }
+            ControllerEvent::NotEnoughSlots { job, wanted, free } => {
+                write!(f, "no room for {job}: {wanted} wanted, {free} free")
+            }
+            ControllerEvent::WorkerStarted { node, worker, job, generation, slots } => {
+                let what = format_args!("{job} generation {generation} slots {slots}");
+                write!(f, "worker {worker} started on {node} for {what}")
+            }
+            ControllerEvent::StartRefused { node, job, generation, refusal, .. } => {
+                write!(f, "{job} generation {generation} refused by {node}: {refusal}")
+            }
+            ControllerEvent::StopTried { worker, answer } => {
+                write!(f, "stop of {worker}: {answer:?}")
+            }
+            ControllerEvent::WorkerFinished { report, outcome } => {
+                write!(f, "worker {} finished: {outcome:?}", report.worker)
             }
             other => write!(f, "{other:?}"),
         }

@@ -65,6 +65,12 @@ impl Marking {
         match fact {
             Fact::Ran(..) => self.marks.hit("worker started"),
             Fact::Answered(reply) => self.see_answer(reply, past),
+            Fact::StopAnswered(_, StopStatus::Stopped) => {
+                self.marks.hit("stop answered with the end acknowledged");
+            }
+            Fact::StopAnswered(_, StopStatus::Stopping) => {
+                self.marks.hit("stop answered while the worker lives");
+            }
             Fact::Asked(Ask::Start(start)) => {
                 let mut live = past.live_on(agent);
                 if live.any(|(_, worker)| {
@@ -163,12 +169,9 @@ impl Marking {
                 | StartError::ShuttingDown
                 | StartError::KeyReused { .. } => return,
             },
-            Reply::Stopped(StopStatus::Stopped) => "stop answered with the end acknowledged",
-            Reply::Stopped(StopStatus::Stopping) => "stop answered while the worker lives",
-            Reply::Stopped(StopStatus::Failed | StopStatus::NotFound)
-            | Reply::Alive(_)
-            | Reply::Draining(_)
-            | Reply::ShuttingDown => return,
+            Reply::Stopped(_) | Reply::Alive(_) | Reply::Draining(_) | Reply::ShuttingDown => {
+                return;
+            }
         };
         self.marks.hit(mark);
     }

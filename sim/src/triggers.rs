@@ -51,6 +51,7 @@ fn moment_of(fact: &Fact) -> Option<Moment> {
         Fact::Reports(_) => Some(Moment::Report),
         Fact::Arrived(Arrival::Finished(_)) => Some(Moment::Arrival),
         Fact::NotCommitted => Some(Moment::Refusal),
+        Fact::Committed(commit) if commit.rewrite => Some(Moment::Rewrite),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use arroyo_node_sim::{marks::Marks, plan::draw::CANARY};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{child, one::One, story};
 
@@ -51,17 +51,19 @@ pub(super) struct Run {
 }
 
 /// What a campaign comes to.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Summary {
-    seeds: u64,
-    failed: Vec<u64>,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Summary {
+    /// How many runs there were.
+    pub(super) seeds: u64,
+    /// The seeds that failed, and what they broke.
+    pub(super) failures: BTreeMap<u64, String>,
     simulated_hours: f64,
     wall_seconds: f64,
     /// Simulated seconds for each second of one core.
     ratio: f64,
     faults: BTreeMap<String, u64>,
     marks: Marks,
-    missing_marks: Vec<&'static str>,
+    missing_marks: Vec<String>,
 }
 
 struct Shared {
@@ -89,8 +91,7 @@ impl Run {
         summary.wall_seconds = started.elapsed().as_secs_f64();
         summary.ratio =
             summary.simulated_hours * 3_600.0 / (summary.wall_seconds * jobs as f64).max(0.001);
-        summary.missing_marks = summary.marks.missing();
-        summary.failed.sort_unstable();
+        summary.missing_marks = summary.marks.missing().into_iter().map(Into::into).collect();
         self.finish(&summary)
     }
 
@@ -119,17 +120,17 @@ impl Run {
                     for (fault, count) in &outcome.faults {
                         *summary.faults.entry(fault.clone()).or_default() += count;
                     }
-                    if outcome.broken.is_some() {
-                        summary.failed.push(seed);
+                    if let Some(broken) = &outcome.broken {
+                        summary.failures.insert(seed, broken.promise.clone());
                         println!("{}", story::failure(&told));
                     }
                 }
                 Err(error) => {
-                    summary.failed.push(seed);
+                    summary.failures.insert(seed, format!("{error:#}"));
                     println!("\n{error:#}\n  {}\n", story::replay(seed));
                 }
             }
-            let failed = !summary.failed.is_empty();
+            let failed = !summary.failures.is_empty();
             progress(&summary, started);
             if failed && !self.keep_going {
                 shared.stop.store(true, Ordering::SeqCst);
@@ -148,8 +149,8 @@ impl Run {
             println!("FAILED: marks that no seed reached: {:?}", summary.missing_marks);
             return Ok(ExitCode::FAILURE);
         }
-        if !summary.failed.is_empty() {
-            println!("FAILED: seeds {:?}", summary.failed);
+        if !summary.failures.is_empty() {
+            println!("FAILED: {:?}", summary.failures);
             return Ok(ExitCode::FAILURE);
         }
         println!("every promise was kept");
@@ -159,7 +160,7 @@ impl Run {
 
 fn progress(summary: &Summary, started: Instant) {
     if std::io::stderr().is_terminal() {
-        let (seeds, failed) = (summary.seeds, summary.failed.len());
+        let (seeds, failed) = (summary.seeds, summary.failures.len());
         let seconds = started.elapsed().as_secs();
         let hours = summary.simulated_hours;
         eprint!("\r{seeds} seeds, {failed} failed, {hours:.1} h simulated in {seconds} s ");
@@ -172,7 +173,7 @@ fn text(summary: &Summary) -> String {
     let mut lines = vec![format!(
         "\n{} seeds, {} failed; {:.2} h simulated in {:.0} s: {:.0} times real time a core",
         summary.seeds,
-        summary.failed.len(),
+        summary.failures.len(),
         summary.simulated_hours,
         summary.wall_seconds,
         summary.ratio,

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    io::Read as _,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},

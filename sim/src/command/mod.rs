@@ -6,11 +6,13 @@
 //! | `replay` | one seed, with its plan and its whole trace |
 //! | `check-determinism` | each seed twice, and once without jumps of wall clocks |
 //! | `shrink` | finds the fewest deeds with which a seed still fails |
+//! | `planted` | plants bugs and tells how soon which oracle sees them |
 
 mod campaign;
 mod child;
 mod determinism;
 mod one;
+mod planted;
 mod replay;
 mod shrink;
 mod story;
@@ -22,7 +24,7 @@ use clap::{Parser, Subcommand};
 /// Simulates clusters of node agents, from seeds.
 #[derive(Debug, Parser)]
 #[command(version)]
-pub struct Command {
+pub(crate) struct Command {
     #[command(subcommand)]
     what: What,
 }
@@ -37,6 +39,8 @@ enum What {
     CheckDeterminism(determinism::CheckDeterminism),
     /// Find the fewest deeds with which a seed still fails, and write that plan.
     Shrink(shrink::Shrink),
+    /// Plant bugs in a copy of the source, and tell how soon which oracle sees them.
+    Planted(planted::Planted),
     /// Run one seed in this process and print its outcome as JSON.
     #[command(hide = true)]
     One(one::One),
@@ -44,12 +48,13 @@ enum What {
 
 impl Command {
     /// Does it.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Run(run) => run.run(),
             What::Replay(replay) => replay.run(),
             What::CheckDeterminism(check) => check.run(),
             What::Shrink(shrink) => shrink.run(),
+            What::Planted(planted) => planted.run(),
             What::One(one) => one.run(),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
 const PROVOKED: [&str; 2] = ["journal cannot be written", "job failed"];
 
 /// Repeats what others found.
-pub struct Conduct;
+pub(super) struct Conduct;
 
 impl Oracle for Conduct {
     fn promise(&self) -> &'static str {

@@ -14,6 +14,7 @@ mod p09_causes;
 mod p10_heartbeats;
 mod p12_bad_input;
 mod release;
+mod stop_answers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -67,7 +68,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p02_durable::Durable::default()),
         Box::new(p03_once::Once::default()),
         Box::new(p04_reported::Reported),
-        Box::new(p05_once_acknowledged::OnceAcknowledged),
+        Box::new(p05_once_acknowledged::OnceAcknowledged::default()),
         Box::new(p06_own_processes::OwnProcesses),
         Box::new(p07_adoption::Adoption),
         Box::new(p08_forced_stop::ForcedStop::new(plan.temper.slow_death > 0)),
@@ -75,6 +76,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p10_heartbeats::Heartbeats),
         Box::new(p12_bad_input::BadInput),
         Box::new(release::Release),
+        Box::new(stop_answers::StopAnswers),
         Box::new(conduct::Conduct),
     ]
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Adds up what runs, by the process table.
-pub struct Slots;
+pub(super) struct Slots;
 
 impl Oracle for Slots {
     fn promise(&self) -> &'static str {

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arroyo_node::machine::Reply;
+use arroyo_node::machine::{Record, Reply};
 
 use super::{Oracle, Verdict};
 use crate::{
@@ -12,10 +12,17 @@ use crate::{
     past::{Past, Rows, apply},
 };
 
+/// What a journal holds.
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Kept {
+    rows: Rows,
+    draining: bool,
+}
+
 /// Keeps every state that each journal was in, since the life before.
 #[derive(Default)]
-pub struct Durable {
-    states: BTreeMap<usize, Vec<Rows>>,
+pub(super) struct Durable {
+    states: BTreeMap<usize, Vec<Kept>>,
 }
 
 impl Oracle for Durable {
@@ -26,26 +33,33 @@ impl Oracle for Durable {
     fn see(&mut self, entry: &Entry, past: &Past) -> Verdict {
         let Place::Agent(agent) = entry.place else { return Ok(()) };
         match &entry.fact {
-            Fact::Answered(Reply::Started(Ok(id))) => {
-                if !past.agents[agent].rows.contains_key(id) {
-                    return Err(format!("worker {id} was named before it was in the journal"));
-                }
+            Fact::Answered(Reply::Started(Ok(id))) if !past.agents[agent].rows.contains_key(id) => {
+                return Err(format!("worker {id} was named before it was in the journal"));
+            }
+            Fact::Spawns(launch) if !past.agents[agent].rows.contains_key(&launch.worker) => {
+                let id = launch.worker;
+                return Err(format!("worker {id} was spawned before it was in the journal"));
             }
             Fact::Committed(commit) => {
                 let states = self.states.entry(agent).or_default();
-                let mut rows = states.last().cloned().unwrap_or_default();
-                apply(&mut rows, commit);
-                states.push(rows);
+                let mut kept = states.last().cloned().unwrap_or_default();
+                apply(&mut kept.rows, commit);
+                for record in &commit.records {
+                    if let Record::Draining(draining) = record {
+                        kept.draining = *draining;
+                    }
+                }
+                states.push(kept);
             }
             Fact::AgentBegan { recovered, set_aside, .. } => {
-                let found: Rows =
-                    recovered.workers.iter().map(|w| (w.id, w.clone().into())).collect();
+                let rows = recovered.workers.iter().map(|w| (w.id, w.clone().into())).collect();
+                let found = Kept { rows, draining: recovered.draining };
                 let states = self.states.insert(agent, vec![found.clone()]).unwrap_or_default();
                 return match past.agents[agent].ended {
                     None => Ok(()),
                     _ if *set_aside => Ok(()),
                     Some(Ending::PowerLost) => {
-                        let states: Vec<Rows> = states.iter().map(after_boot).collect();
+                        let states: Vec<Kept> = states.iter().map(after_boot).collect();
                         one_of(&states, &found)
                     }
                     Some(Ending::Killed | Ending::Finished) => one_of(states.last(), &found),
@@ -58,17 +72,17 @@ impl Oracle for Durable {
 }
 
 /// Deadlines mean nothing to the machine's next boot.
-fn after_boot(rows: &Rows) -> Rows {
-    let mut rows = rows.clone();
-    for row in rows.values_mut() {
+fn after_boot(kept: &Kept) -> Kept {
+    let mut kept = kept.clone();
+    for row in kept.rows.values_mut() {
         if let Some(stop) = &mut Arc::make_mut(row).stop {
             stop.kill_at = None;
         }
     }
-    rows
+    kept
 }
 
-fn one_of<'a>(states: impl IntoIterator<Item = &'a Rows>, found: &Rows) -> Verdict {
+fn one_of<'a>(states: impl IntoIterator<Item = &'a Kept>, found: &Kept) -> Verdict {
     let mut last = None;
     for state in states {
         if state == found {
@@ -78,7 +92,7 @@ fn one_of<'a>(states: impl IntoIterator<Item = &'a Rows>, found: &Rows) -> Verdi
     }
     match last {
         // It never got to commit anything.
-        None if found.is_empty() => Ok(()),
+        None if *found == Kept::default() => Ok(()),
         _ => Err(format!("the journal held {last:?}, and the next agent found {found:?}")),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 /// Remembers every spawn on every machine, and every name that callers were given.
 #[derive(Default)]
-pub struct Once {
+pub(super) struct Once {
     heard: BTreeMap<String, String>,
 }
 

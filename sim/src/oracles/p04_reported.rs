@@ -18,8 +18,11 @@ use crate::{
 /// How long before the end of a run a worker must have ended for its report to be missed.
 const AT_LEAST: Duration = Duration::from_secs(20);
 
+/// What an agent needs to learn of an end and to write it down, with its machine in order.
+const SOON: Duration = Duration::from_secs(4);
+
 /// Holds what arrives at the controller against the process tables.
-pub struct Reported;
+pub(super) struct Reported;
 
 impl Oracle for Reported {
     fn promise(&self) -> &'static str {
@@ -47,6 +50,25 @@ impl Oracle for Reported {
             }
             _ => Ok(()),
         }
+    }
+
+    fn look(&mut self, sight: &Sight<'_>, past: &Past) -> Verdict {
+        for (id, worker) in &past.workers {
+            let Some((at, _)) = worker.gone else { continue };
+            let agent = &past.agents[worker.agent];
+            let settled = |since: Option<Duration>| since.is_some_and(|s| s + SOON < sight.now);
+            let in_order = settled(agent.running_since) && settled(agent.shim_since);
+            if worker.arrived == 0
+                && worker.excuse.is_none()
+                && at + SOON < sight.now
+                && in_order
+                && agent.journal_works
+                && !agent.rows.contains_key(id)
+            {
+                return Err(format!("worker {id} ended unreported, and is not in the journal"));
+            }
+        }
+        Ok(())
     }
 
     fn end(&mut self, sight: &Sight<'_>, past: &Past) -> Verdict {

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Looks at whom each signal hit.
-pub struct OwnProcesses;
+pub(super) struct OwnProcesses;
 
 impl Oracle for OwnProcesses {
     fn promise(&self) -> &'static str {

@@ -10,7 +10,7 @@ use crate::past::Past;
 const AFTER: Duration = Duration::from_secs(3);
 
 /// Compares the process tables with what agents show.
-pub struct Adoption;
+pub(super) struct Adoption;
 
 impl Oracle for Adoption {
     fn promise(&self) -> &'static str {

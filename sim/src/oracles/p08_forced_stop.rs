@@ -22,14 +22,14 @@ const STUCK: Duration = Duration::from_secs(6);
 const RECOVERY: Duration = Duration::from_secs(2);
 
 /// Remembers who was to be stopped by force, and since when.
-pub struct ForcedStop {
+pub(super) struct ForcedStop {
     slack: Duration,
     since: BTreeMap<WorkerId, Duration>,
 }
 
 impl ForcedStop {
     /// For processes that die when they are killed, or for such that may be stuck in the kernel.
-    pub fn new(stuck: bool) -> Self {
+    pub(super) fn new(stuck: bool) -> Self {
         let slack = if stuck { SLACK + STUCK } else { SLACK };
         Self { slack, since: BTreeMap::new() }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Remembers every cause.
-pub struct Causes {
+pub(super) struct Causes {
     fencing: bool,
     stopped: BTreeSet<WorkerId>,
     started: BTreeSet<(usize, JobId, Generation)>,
@@ -25,7 +25,7 @@ pub struct Causes {
 
 impl Causes {
     /// For agents that stop their workers when they lose the controller, or for such that do not.
-    pub fn new(fencing: bool) -> Self {
+    pub(super) fn new(fencing: bool) -> Self {
         Self { fencing, stopped: BTreeSet::new(), started: BTreeSet::new(), ended: BTreeSet::new() }
     }
 

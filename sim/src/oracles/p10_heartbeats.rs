@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_millis(5_500 + 1_500);
 const RETURN: Duration = Duration::from_secs(22);
 
 /// Watches for silence that nothing accounts for.
-pub struct Heartbeats;
+pub(super) struct Heartbeats;
 
 impl Oracle for Heartbeats {
     fn promise(&self) -> &'static str {

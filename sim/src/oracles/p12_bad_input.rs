@@ -10,7 +10,7 @@ use crate::{
 
 /// Holds the answers to calls that have only one right answer against it. No answer at all is
 /// nobody's fault here.
-pub struct BadInput;
+pub(super) struct BadInput;
 
 impl Oracle for BadInput {
     fn promise(&self) -> &'static str {

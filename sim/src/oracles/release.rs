@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Holds every release against what the journal has taken.
-pub struct Release;
+pub(super) struct Release;
 
 impl Oracle for Release {
     fn promise(&self) -> &'static str {

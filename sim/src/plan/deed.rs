@@ -192,11 +192,13 @@ pub enum Moment {
     Arrival,
     /// The journal has refused records.
     Refusal,
+    /// The journal has been written anew.
+    Rewrite,
 }
 
 impl Moment {
     /// Every moment.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Spawn,
         Self::Answer,
         Self::Signal,
@@ -204,6 +206,7 @@ impl Moment {
         Self::Report,
         Self::Arrival,
         Self::Refusal,
+        Self::Rewrite,
     ];
 }
 

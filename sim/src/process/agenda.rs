@@ -9,7 +9,7 @@ use arroyo_node::{
 
 /// One thing that is going to happen.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Due {
+pub(super) enum Due {
     /// A worker's program is run.
     Exec(WorkerId),
     /// A process ends.
@@ -26,27 +26,27 @@ pub enum Due {
 
 /// The list of what is due.
 #[derive(Clone, Debug, Default)]
-pub struct Agenda {
+pub(super) struct Agenda {
     due: BTreeMap<(Duration, u64), Due>,
     next: u64,
 }
 
 impl Agenda {
     /// Enters something.
-    pub fn add(&mut self, at: Duration, due: Due) {
+    pub(super) fn add(&mut self, at: Duration, due: Due) {
         self.due.insert((at, self.next), due);
         self.next += 1;
     }
 
     /// Takes out the first thing whose time has come, with its time.
-    pub fn take(&mut self, now: Duration) -> Option<(Duration, Due)> {
+    pub(super) fn take(&mut self, now: Duration) -> Option<(Duration, Due)> {
         let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
         let ((at, _), due) = entry.remove_entry();
         Some((at, due))
     }
 
     /// Strikes out everything.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.due.clear();
     }
 }

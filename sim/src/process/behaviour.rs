@@ -12,7 +12,7 @@ use crate::{
 
 /// The fate of one worker, as far as nobody interferes.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Behaviour {
+pub(super) struct Behaviour {
     /// From the request to the running program, or the failure to run it.
     pub exec_after: Duration,
     /// Why the program cannot be run, if so.
@@ -33,7 +33,13 @@ pub struct Behaviour {
 
 impl Behaviour {
     /// Draws the fate of a worker.
-    pub fn draw(seed: u64, temper: &Temper, agent: usize, spec: &WorkerSpec, nth: usize) -> Self {
+    pub(super) fn draw(
+        seed: u64,
+        temper: &Temper,
+        agent: usize,
+        spec: &WorkerSpec,
+        nth: usize,
+    ) -> Self {
         let who: [&dyn std::fmt::Display; 4] = [&agent, &spec.job, &spec.generation, &nth];
         let mut rng = stream_of(seed, Stream::Processes, &who);
         let rng = &mut rng;

@@ -19,5 +19,5 @@ mod calls;
 mod port;
 mod table;
 
-pub use port::Port;
-pub use table::{Machine, Table};
+pub(crate) use port::Port;
+pub(crate) use table::{Machine, Table};

@@ -11,13 +11,13 @@ use arroyo_node::{
 use super::Table;
 
 /// One life of an agent, as its machine's process table sees it.
-pub struct Port {
+pub(crate) struct Port {
     table: Arc<Mutex<Table>>,
 }
 
 impl Port {
     /// The port of the agent that the table was last [told of](Table::begin).
-    pub fn new(table: Arc<Mutex<Table>>) -> Self {
+    pub(crate) fn new(table: Arc<Mutex<Table>>) -> Self {
         Self { table }
     }
 

@@ -29,7 +29,7 @@ const SHIM_START: Duration = Duration::from_millis(120);
 
 /// What a table belongs to.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// The agent's number.
     pub agent: usize,
     /// The run's seed.
@@ -43,7 +43,7 @@ pub struct Machine {
 }
 
 /// The processes of one machine.
-pub struct Table {
+pub(crate) struct Table {
     pub(super) machine: Machine,
     pub(super) recorder: Recorder,
     pub(super) agenda: Agenda,
@@ -102,7 +102,7 @@ pub(super) enum Stage {
 
 impl Table {
     /// A machine that was booted at the start of the simulation.
-    pub fn new(machine: Machine, recorder: Recorder) -> Self {
+    pub(crate) fn new(machine: Machine, recorder: Recorder) -> Self {
         Self {
             next_pid: 0,
             used_pids: BTreeSet::new(),
@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Lets happen what is due.
-    pub fn run(&mut self, now: Duration) {
+    pub(crate) fn run(&mut self, now: Duration) {
         while let Some((at, due)) = self.agenda.take(now) {
             match due {
                 Due::Exec(worker) => self.exec(worker, at),
@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// A new process of the agent listens from now on.
-    pub fn begin(&mut self, life: u32, events: Events, now: Duration) {
+    pub(crate) fn begin(&mut self, life: u32, events: Events, now: Duration) {
         self.agent = Some(Follower { life, events, workers: BTreeSet::new() });
         if !self.machine.has_shim {
             self.shim_up = true;
@@ -143,7 +143,7 @@ impl Table {
     }
 
     /// The agent's process is gone. What it asked for a moment ago may not have got through.
-    pub fn agent_gone(&mut self) {
+    pub(crate) fn agent_gone(&mut self) {
         let Some(Follower { life, .. }) = self.agent.take() else { return };
         let queued = self.workers.iter().filter(|(_, worker)| worker.stage == Stage::Queued);
         let queued: Vec<WorkerId> = queued.map(|(id, _)| *id).collect();
@@ -161,7 +161,7 @@ impl Table {
     }
 
     /// kill -9 of the shim. Nothing happens where there is none.
-    pub fn kill_shim(&mut self, now: Duration) -> bool {
+    pub(crate) fn kill_shim(&mut self, now: Duration) -> bool {
         if !self.machine.has_shim || !self.shim_up {
             return false;
         }
@@ -177,7 +177,7 @@ impl Table {
     }
 
     /// The machine lost power: no process is left, and nobody knows of any.
-    pub fn lose_power(&mut self, now: Duration) {
+    pub(crate) fn lose_power(&mut self, now: Duration) {
         self.agent = None;
         self.agenda.clear();
         self.alive.clear();
@@ -189,7 +189,7 @@ impl Table {
     }
 
     /// The kernel kills one of the workers for memory. Returns whether there was one.
-    pub fn run_out_of_memory(&mut self, nth: u64, now: Duration) -> bool {
+    pub(crate) fn run_out_of_memory(&mut self, nth: u64, now: Duration) -> bool {
         let running = self.workers.values().filter(|worker| worker.stage == Stage::Running);
         let leaders: Vec<Process> = running.filter_map(|worker| worker.leader).collect();
         let Ok(nth) = usize::try_from(nth) else { return false };

@@ -55,7 +55,7 @@ use crate::{
 
 /// What outlives an agent's process. Clones share it.
 #[derive(Clone)]
-pub struct AgentHost {
+pub(super) struct AgentHost {
     /// Its number.
     pub number: usize,
     /// The run's seed.
@@ -92,7 +92,7 @@ struct Running {
 
 impl AgentHost {
     /// A machine whose agent begins at once.
-    pub fn new(
+    pub(super) fn new(
         (number, seed): (usize, u64),
         plan: AgentPlan,
         table: Table,
@@ -119,7 +119,7 @@ impl AgentHost {
     }
 
     /// What runs on the simulated host, from one bounce to the next.
-    pub async fn run(self) -> turmoil::Result {
+    pub(super) async fn run(self) -> turmoil::Result {
         let start_at = self.life().start_at;
         tokio::time::sleep(start_at.saturating_sub(self.recorder.now())).await;
         self.live().await?;
@@ -199,12 +199,12 @@ impl AgentHost {
     }
 
     /// The machine's state, if the agent runs.
-    pub fn view(&self) -> Option<Arc<View>> {
+    pub(super) fn view(&self) -> Option<Arc<View>> {
         self.life().running.as_ref().map(|running| running.view.borrow().clone())
     }
 
     /// Sends the agent a signal that tells it to end. Returns false if it does not run.
-    pub fn shut_down(&self, how: Shutdown) -> bool {
+    pub(super) fn shut_down(&self, how: Shutdown) -> bool {
         let life = self.life();
         let Some(running) = &life.running else { return false };
         running.mailbox.shut_down(how);
@@ -212,13 +212,13 @@ impl AgentHost {
     }
 
     /// Whether the agent's process runs.
-    pub fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.life().running.is_some()
     }
 
     /// The agent's process has been killed, or has ended by itself: the next one begins at this
     /// time with the files as they stand. To be called before the host is bounced.
-    pub fn bury(&self, start_at: Duration) -> io::Result<()> {
+    pub(super) fn bury(&self, start_at: Duration) -> io::Result<()> {
         let mut life = self.life();
         life.running = None;
         let (from, to) = (self.directory(life.number), self.directory(life.number + 1));
@@ -236,7 +236,7 @@ impl AgentHost {
     }
 
     /// Begins the agent now if it was to begin later. Returns whether its host is to be bounced.
-    pub fn hasten(&self, now: Duration) -> bool {
+    pub(super) fn hasten(&self, now: Duration) -> bool {
         let mut life = self.life();
         let waits = life.running.is_none() && life.start_at > now;
         if waits {
@@ -247,7 +247,7 @@ impl AgentHost {
 
     /// Power loss, after [`bury`](Self::bury): the log lacks its end, and the machine boots anew.
     /// Returns whether the log had an end to lose.
-    pub fn cut_log(&self, permille: u64, now: Duration) -> io::Result<bool> {
+    pub(super) fn cut_log(&self, permille: u64, now: Duration) -> io::Result<bool> {
         let mut life = self.life();
         life.boot += 1;
         self.clock.boot(now);
@@ -259,19 +259,19 @@ impl AgentHost {
     }
 
     /// After [`bury`](Self::bury): the journal is no database any more.
-    pub fn damage(&self) -> io::Result<()> {
+    pub(super) fn damage(&self) -> io::Result<()> {
         let life = self.life();
         let path = self.directory(life.number).join("journal.sqlite");
         fs::write(path, "this was a journal once".repeat(40))
     }
 
     /// Works on the machine's processes.
-    pub fn table<R>(&self, work: impl FnOnce(&mut Table) -> R) -> R {
+    pub(super) fn table<R>(&self, work: impl FnOnce(&mut Table) -> R) -> R {
         work(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes something that happened here.
-    pub fn note(&self, fact: Fact) {
+    pub(super) fn note(&self, fact: Fact) {
         self.recorder.note(Place::Agent(self.number), fact);
     }
 

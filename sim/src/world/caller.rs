@@ -34,10 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Calls agents on command. Clones share it.
 #[derive(Clone)]
-pub struct Caller {
+pub(super) struct Caller {
     recorder: Recorder,
-    commands: Arc<Mutex<Option<mpsc::UnboundedSender<(usize, Call)>>>>,
+    commands: Arc<Mutex<Option<Commands>>>,
 }
+
+/// Which agents to call, and what for.
+type Commands = mpsc::UnboundedSender<(usize, Call)>;
 
 /// One gRPC call.
 #[derive(Clone, Debug)]
@@ -51,12 +54,12 @@ enum Request {
 
 impl Caller {
     /// A caller that does nothing yet.
-    pub fn new(recorder: Recorder) -> Self {
+    pub(super) fn new(recorder: Recorder) -> Self {
         Self { recorder, commands: Arc::default() }
     }
 
     /// Has it call an agent.
-    pub fn call(&self, agent: usize, call: Call) {
+    pub(super) fn call(&self, agent: usize, call: Call) {
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(commands) = &*commands {
             // Its host is never bounced, so it listens.
@@ -65,7 +68,7 @@ impl Caller {
     }
 
     /// What runs on its simulated host.
-    pub async fn run(self) -> turmoil::Result {
+    pub(super) async fn run(self) -> turmoil::Result {
         let (commands, mut todo) = mpsc::unbounded_channel();
         *self.commands.lock().unwrap_or_else(PoisonError::into_inner) = Some(commands);
         while let Some((agent, call)) = todo.recv().await {

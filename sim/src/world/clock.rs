@@ -23,7 +23,7 @@ const BOOT_TAKES: Duration = Duration::from_secs(5);
 
 /// One machine's clocks. Clones share them.
 #[derive(Clone, Debug)]
-pub struct SimClock(Arc<State>);
+pub(super) struct SimClock(Arc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -34,22 +34,22 @@ struct State {
 
 impl SimClock {
     /// Clocks of a machine that boots at the start of the simulation.
-    pub fn new(drift_ppm: i64) -> Self {
+    pub(super) fn new(drift_ppm: i64) -> Self {
         Self(Arc::new(State { booted_at: AtomicU64::new(0), off_by: AtomicI64::new(0), drift_ppm }))
     }
 
     /// The wall clock jumps by so many milliseconds.
-    pub fn jump(&self, by_ms: i64) {
+    pub(super) fn jump(&self, by_ms: i64) {
         self.0.off_by.fetch_add(by_ms * 1_000, Ordering::Relaxed);
     }
 
     /// The machine boots anew.
-    pub fn boot(&self, now: Duration) {
+    pub(super) fn boot(&self, now: Duration) {
         self.0.booted_at.store(nanos(now), Ordering::Relaxed);
     }
 
     /// Both readings at this simulated time.
-    pub fn at(&self, now: Duration) -> Now {
+    pub(super) fn at(&self, now: Duration) -> Now {
         let up = nanos(now).saturating_sub(self.0.booted_at.load(Ordering::Relaxed));
         let mono = Mono(up) + BOOT_TAKES;
         let passed = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);

@@ -36,7 +36,7 @@ use crate::{
 
 /// What outlives a controller. Clones share it.
 #[derive(Clone)]
-pub struct ControllerHost {
+pub(super) struct ControllerHost {
     plan: ControllerPlan,
     recorder: Recorder,
     state: Arc<Mutex<State>>,
@@ -70,7 +70,7 @@ struct Row {
 
 /// What is wrong with a controller's answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mood {
+pub(super) enum Mood {
     /// Nothing.
     #[default]
     Fine,
@@ -84,7 +84,7 @@ pub enum Mood {
 
 /// Something for the controller to do, on its own host.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Run a job.
     Submit(JobSpec),
     /// Stop one.
@@ -97,12 +97,12 @@ pub enum Command {
 
 impl ControllerHost {
     /// A machine whose controller begins at once.
-    pub fn new(plan: ControllerPlan, recorder: Recorder) -> Self {
+    pub(super) fn new(plan: ControllerPlan, recorder: Recorder) -> Self {
         Self { plan, recorder, state: Arc::default() }
     }
 
     /// What runs on the simulated host, from one bounce to the next.
-    pub async fn run(self) -> turmoil::Result {
+    pub(super) async fn run(self) -> turmoil::Result {
         let start_at = self.state().start_at;
         tokio::time::sleep(start_at.saturating_sub(self.recorder.now())).await;
         let controller = Arc::new(Controller::new(
@@ -141,20 +141,20 @@ impl ControllerHost {
     }
 
     /// Has the controller do something. Returns false if there is none.
-    pub fn tell(&self, command: Command) -> bool {
+    pub(super) fn tell(&self, command: Command) -> bool {
         let state = self.state();
         state.running.as_ref().is_some_and(|running| running.commands.send(command).is_ok())
     }
 
     /// The books, if there is a controller.
-    pub fn books(&self) -> Option<Snapshot> {
+    pub(super) fn books(&self) -> Option<Snapshot> {
         let controller = self.state().running.as_ref().map(|running| running.controller.clone());
         controller.map(|controller| controller.snapshot())
     }
 
     /// The controller's process is killed: the next one begins at this time. To be called before
     /// the host is bounced.
-    pub fn bury(&self, start_at: Duration, resubmit: bool) {
+    pub(super) fn bury(&self, start_at: Duration, resubmit: bool) {
         let mut state = self.state();
         state.start_at = start_at;
         state.resubmit = resubmit;
@@ -166,7 +166,7 @@ impl ControllerHost {
 
     /// Begins the controller now if it was to begin later. Returns whether its host is to be
     /// bounced.
-    pub fn hasten(&self, now: Duration) -> bool {
+    pub(super) fn hasten(&self, now: Duration) -> bool {
         let mut state = self.state();
         let waits = state.running.is_none() && state.start_at > now;
         if waits {
@@ -176,17 +176,17 @@ impl ControllerHost {
     }
 
     /// Changes what is wrong with the answers.
-    pub fn set_mood(&self, mood: Mood) {
+    pub(super) fn set_mood(&self, mood: Mood) {
         self.state().mood = mood;
     }
 
     /// What is wrong with the answers.
-    pub fn mood(&self) -> Mood {
+    pub(super) fn mood(&self) -> Mood {
         self.state().mood
     }
 
     /// Whether some call has been waiting for its answer since before this time.
-    pub fn is_behind(&self, since: Duration) -> bool {
+    pub(super) fn is_behind(&self, since: Duration) -> bool {
         self.state().open.values().any(|begun| *begun < since)
     }
 
@@ -246,11 +246,11 @@ impl ControllerHost {
     }
 
     fn saw(&self, event: ControllerEvent) {
-        if let ControllerEvent::JobChanged { job, generation, state } = &event {
-            if let Some(row) = self.state().database.get_mut(job) {
-                row.generation = row.generation.max(*generation);
-                row.wanted &= !matches!(state, JobState::Stopped | JobState::Failed(_));
-            }
+        if let ControllerEvent::JobChanged { job, generation, state } = &event
+            && let Some(row) = self.state().database.get_mut(job)
+        {
+            row.generation = row.generation.max(*generation);
+            row.wanted &= !matches!(state, JobState::Stopped | JobState::Failed(_));
         }
         self.note(Fact::Controller(event));
     }
@@ -265,7 +265,7 @@ impl ControllerHost {
 }
 
 /// A job in the plan's words.
-pub fn job_spec(job: &str, slots: u64, old_dialect: bool) -> JobSpec {
+pub(super) fn job_spec(job: &str, slots: u64, old_dialect: bool) -> JobSpec {
     let dialect = if old_dialect { Dialect::V0_15 } else { Dialect::V0_16 };
     JobSpec { dialect, ..JobSpec::new(job, slots) }
 }

@@ -9,7 +9,7 @@ use std::{
 
 /// Lets a future run, or not. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(Arc<Mutex<State>>);
+pub(super) struct Gate(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -19,7 +19,7 @@ struct State {
 
 impl Gate {
     /// Runs a future while the gate is open.
-    pub async fn run<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(super) async fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|context| {
             {
@@ -35,12 +35,12 @@ impl Gate {
     }
 
     /// Nothing runs from now on.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.state().closed = true;
     }
 
     /// Everything runs again.
-    pub fn open(&self) {
+    pub(super) fn open(&self) {
         let mut state = self.state();
         state.closed = false;
         if let Some(waker) = state.waiting.take() {
@@ -49,7 +49,7 @@ impl Gate {
     }
 
     /// Whether nothing runs.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.state().closed
     }
 

@@ -7,7 +7,7 @@ use crate::{fact::Fact, fact::Place, recorder::Recorder};
 
 /// What is wrong with a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trouble {
+pub(super) enum Trouble {
     /// Nothing gets through.
     Cut,
     /// Nothing gets to the controller.
@@ -20,7 +20,7 @@ pub enum Trouble {
 
 /// The state of every link. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Links(Arc<Mutex<Vec<Link>>>);
+pub(super) struct Links(Arc<Mutex<Vec<Link>>>);
 
 #[derive(Clone, Debug, Default)]
 struct Link {
@@ -33,17 +33,17 @@ struct Link {
 
 impl Links {
     /// So many links in order.
-    pub fn new(agents: usize) -> Self {
+    pub(super) fn new(agents: usize) -> Self {
         Self(Arc::new(Mutex::new(vec![Link::default(); agents])))
     }
 
     /// Whether something is wrong with a link.
-    pub fn is_troubled(&self, agent: usize) -> bool {
+    pub(super) fn is_troubled(&self, agent: usize) -> bool {
         self.links()[agent].trouble.is_some()
     }
 
     /// Makes trouble, from between two steps. Returns false if there is some already.
-    pub fn trouble(&self, sim: &turmoil::Sim<'_>, agent: usize, trouble: Trouble) -> bool {
+    pub(super) fn trouble(&self, sim: &turmoil::Sim<'_>, agent: usize, trouble: Trouble) -> bool {
         let link = &mut self.links()[agent];
         if link.trouble.is_some() {
             return false;
@@ -60,7 +60,7 @@ impl Links {
     }
 
     /// Ends this trouble, if it is the one that there is.
-    pub fn mend(&self, sim: &turmoil::Sim<'_>, agent: usize, trouble: Trouble) {
+    pub(super) fn mend(&self, sim: &turmoil::Sim<'_>, agent: usize, trouble: Trouble) {
         let link = &mut self.links()[agent];
         if link.trouble != Some(trouble) {
             return;
@@ -75,18 +75,13 @@ impl Links {
         }
     }
 
-    /// Whatever is wrong with a link.
-    pub fn current(&self, agent: usize) -> Option<Trouble> {
-        self.links()[agent].trouble
-    }
-
     /// Breaks the link when the agent answers its next StartWorker.
-    pub fn arm(&self, agent: usize, ms: u64) {
+    pub(super) fn arm(&self, agent: usize, ms: u64) {
         self.links()[agent].armed_ms = Some(ms);
     }
 
     /// The agent is about to answer a StartWorker. Called on its host.
-    pub fn start_answered(&self, agent: usize, recorder: &Recorder) {
+    pub(super) fn start_answered(&self, agent: usize, recorder: &Recorder) {
         let link = &mut self.links()[agent];
         if link.trouble.is_some() {
             return;
@@ -100,12 +95,12 @@ impl Links {
     }
 
     /// For how long the link that just broke by itself stays broken.
-    pub fn take_sprung(&self, agent: usize) -> Option<u64> {
+    pub(super) fn take_sprung(&self, agent: usize) -> Option<u64> {
         self.links()[agent].sprung_ms.take()
     }
 
     /// Nothing breaks by itself any more.
-    pub fn disarm(&self) {
+    pub(super) fn disarm(&self) {
         self.links().iter_mut().for_each(|link| link.armed_ms = None);
     }
 

@@ -18,15 +18,15 @@ use tower::Service;
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Where agents serve.
-pub const AGENT_PORT: u16 = 5118;
+pub(super) const AGENT_PORT: u16 = 5118;
 /// Where the controller serves.
-pub const CONTROLLER_PORT: u16 = 5116;
+pub(super) const CONTROLLER_PORT: u16 = 5116;
 
 /// An incoming connection.
-pub struct Socket(TcpStream);
+pub(super) struct Socket(TcpStream);
 
 /// Every connection to this port of the current host.
-pub async fn listen(port: u16) -> io::Result<impl Stream<Item = io::Result<Socket>> + Send> {
+pub(super) async fn listen(port: u16) -> io::Result<impl Stream<Item = io::Result<Socket>> + Send> {
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     Ok(stream::unfold(listener, |listener| async move {
         let accepted = listener.accept().await.map(|(stream, _)| Socket(stream));
@@ -36,7 +36,7 @@ pub async fn listen(port: u16) -> io::Result<impl Stream<Item = io::Result<Socke
 
 /// Connects to whatever a URL names.
 #[derive(Clone, Copy, Debug)]
-pub struct Dial;
+pub(super) struct Dial;
 
 impl Service<Uri> for Dial {
     type Response = TokioIo<TcpStream>;
@@ -58,7 +58,7 @@ impl Service<Uri> for Dial {
 
 /// How others than agents connect. The simulated network sends nothing twice: what a kernel notices
 /// after minutes of retransmission, keepalive notices here.
-pub fn patient(endpoint: Endpoint) -> Endpoint {
+pub(super) fn patient(endpoint: Endpoint) -> Endpoint {
     endpoint
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(6))
@@ -67,7 +67,7 @@ pub fn patient(endpoint: Endpoint) -> Endpoint {
 
 /// The controller's way to its nodes.
 #[derive(Clone, Copy, Debug)]
-pub struct ToNodes;
+pub(super) struct ToNodes;
 
 impl Connector for ToNodes {
     fn connect(&self, address: &str) -> BoxFuture<'static, Result<Channel, ConnectError>> {

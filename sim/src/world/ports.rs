@@ -1,11 +1,13 @@
 //! The ports of an agent, looked at: the same calls, recorded as they pass.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use arroyo_node::{
+    ids::{RequestId, WorkerId},
     machine::{Ask, Commit, Effect, Event, Now, Registration, Reply, Report, View, Wall},
     runtime::{
         journal::SqliteJournal,
@@ -23,11 +25,11 @@ use crate::{
 
 /// The disk of one machine. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Disk(Arc<Mutex<Option<&'static str>>>);
+pub(super) struct Disk(Arc<Mutex<Option<&'static str>>>);
 
 impl Disk {
     /// Takes no writes from now on, for this reason; or takes them again.
-    pub fn set(&self, error: Option<&'static str>) {
+    pub(super) fn set(&self, error: Option<&'static str>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
@@ -37,7 +39,7 @@ impl Disk {
 }
 
 /// The real journal on a disk that fails by plan.
-pub struct WatchedJournal {
+pub(super) struct WatchedJournal {
     /// The real one.
     pub inner: SqliteJournal,
     /// What it lies on.
@@ -73,7 +75,7 @@ impl Journal for WatchedJournal {
 }
 
 /// The real calls to the controller.
-pub struct WatchedController<C> {
+pub(super) struct WatchedController<C> {
     /// The real port.
     pub inner: C,
     /// Whose it is.
@@ -101,18 +103,20 @@ impl<C: Controller> Controller for WatchedController<C> {
 }
 
 /// Production's log and metrics, and the trace.
-pub struct Watcher {
+pub(super) struct Watcher {
     agent: usize,
     recorder: Recorder,
     links: Links,
     production: Observers,
+    /// StopWorkers that are not answered yet.
+    stops: BTreeMap<RequestId, WorkerId>,
 }
 
 impl Watcher {
     /// Looks on at one life of an agent.
-    pub fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
+    pub(super) fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
         let production = Observers::new(Arc::new(Metrics::new()));
-        Self { agent, recorder, links, production }
+        Self { agent, recorder, links, production, stops: BTreeMap::new() }
     }
 
     fn note(&self, fact: Fact) {
@@ -129,8 +133,16 @@ impl Observer for Watcher {
                 start.env.clear();
                 self.note(Fact::Asked(Ask::Start(start)));
             }
-            Event::Request { ask, .. } => self.note(Fact::Asked(ask.clone())),
+            Event::Request { request, ask } => {
+                if let Ask::Stop { worker, .. } = ask {
+                    self.stops.insert(*request, *worker);
+                }
+                self.note(Fact::Asked(ask.clone()));
+            }
             Event::Shutdown(how) => self.note(Fact::Told(*how)),
+            Event::ReportAnswered { worker, result: Ok(()) } => {
+                self.note(Fact::Acknowledged(*worker));
+            }
             Event::Connected => self.note(Fact::Connected),
             _ => {}
         }
@@ -138,7 +150,12 @@ impl Observer for Watcher {
 
     fn effect(&mut self, now: Now, effect: &Effect) {
         self.production.effect(now, effect);
-        if let Effect::Reply { reply, .. } = effect {
+        if let Effect::Reply { request, reply } = effect {
+            if let Reply::Stopped(status) = reply
+                && let Some(worker) = self.stops.remove(request)
+            {
+                return self.note(Fact::StopAnswered(worker, *status));
+            }
             self.note(Fact::Answered(reply.clone()));
             if matches!(reply, Reply::Started(Ok(_))) {
                 self.links.start_answered(self.agent, &self.recorder);
