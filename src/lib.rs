@@ -1,7 +1,19 @@
-//! The node agent of an Arroyo cluster.
+//! The node agent of an Arroyo cluster: the daemon that runs on every machine, starts and stops worker
+//! processes for a controller over gRPC, watches them, and tells the controller when they end.
+//!
+//! ```text
+//!  ids ─▶ machine ─▶ mailbox ─▶ rpc ─▶ runtime ─▶ admin, config, controller ─▶ cli ─▶ main
+//! ```
+//!
+//! Modules know only what stands to their left. Every decision is made in [`machine`], which is pure;
+//! [`runtime::driver`] is the only loop; [`runtime::ports`] are what it needs of the world.
+//!
+//! To run an agent inside another program, begin with [`NodeServer`]. `ARCHITECTURE.md`, beside the
+//! source, is the map.
 
 pub mod admin;
 pub mod cli;
+pub mod config;
 pub mod controller;
 pub mod ids;
 pub mod machine;

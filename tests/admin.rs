@@ -57,6 +57,8 @@ impl Admin {
             metrics: metrics.clone(),
             about: Arc::new(about),
             clock: Arc::new(Still),
+            settings: "node.task-slots = 16  # default\n".into(),
+            key: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -68,14 +70,20 @@ impl Admin {
     }
 
     async fn get(&self, path: &str) -> Answer {
+        let (head, body) = self.get_bytes(path).await;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_ascii_lowercase(), body: String::from_utf8(body).unwrap() }
+    }
+
+    /// The head of the answer, and its body.
+    async fn get_bytes(&self, path: &str) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut text)).await.unwrap().unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        let mut answer = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
     }
 }
 
@@ -278,4 +286,30 @@ async fn an_open_connection_does_not_keep_the_server() {
     admin.get("/status").await;
     admin.shutdown.send(()).unwrap();
     timeout(PATIENCE, admin.server).await.unwrap().unwrap().unwrap();
+}
+
+/// Reads what Prometheus calls delimited: each message after its length.
+#[tokio::test]
+async fn metrics_are_to_be_had_as_protobuf() {
+    #[derive(prost::Message)]
+    struct MetricFamily {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(string, tag = "2")]
+        help: String,
+    }
+
+    let admin = Admin::start(healthy()).await;
+    let (head, body) = admin.get_bytes("/metrics.pb").await;
+    assert!(head.contains("proto=io.prometheus.client.MetricFamily; encoding=delimited"), "{head}");
+    let (mut rest, mut names) = (body.as_slice(), Vec::new());
+    while !rest.is_empty() {
+        let family: MetricFamily = prost::Message::decode_length_delimited(&mut rest).unwrap();
+        assert!(!family.help.is_empty(), "{}", family.name);
+        names.push(family.name);
+    }
+    let text = admin.get("/metrics").await.body;
+    let in_text = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(names, in_text.collect::<Vec<_>>());
+    assert!(names.iter().any(|name| name == "arroyo_node_running_workers"), "{names:?}");
 }

@@ -180,6 +180,14 @@ fn an_identity_of_nothing_but_unknown_fields_names_nobody() {
     assert_eq!(read, WorkerFinishedReq::default());
 }
 
+/// The second part takes back what the first one said.
+#[test]
+fn an_identity_that_is_taken_back_names_nobody() {
+    let bytes = [identity(&[0x08, 0x07]), identity(&[0x08, 0x00])].concat();
+    let read = WorkerFinishedReq::decode(&*bytes).expect("valid");
+    assert_eq!(read, WorkerFinishedReq::default());
+}
+
 #[test]
 fn the_pipeline_alone_tells_0_16() {
     let context = WorkerContext { pipeline_id: "pl".into(), ..WorkerContext::default() };

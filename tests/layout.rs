@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["mailbox"],
     &["rpc"],
     &["runtime"],
-    &["admin", "controller"],
+    &["admin", "config", "controller"],
     &["cli"],
     &["lib", "main"],
 ];
@@ -73,9 +73,9 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 /// `src/machine/start.rs` and `src/machine.rs` are of module `machine`.
 fn module_of(file: &Path) -> String {
-    let inner = file.strip_prefix("src").unwrap();
-    let first = inner.components().next().unwrap();
-    Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
+    let first = file.components().nth(1).expect("the file is in src/");
+    let stem = Path::new(first.as_os_str()).file_stem().expect("it has a name");
+    stem.to_string_lossy().into_owned()
 }
 
 fn layer_of(module: &str) -> usize {

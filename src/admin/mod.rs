@@ -8,10 +8,16 @@
 //! | `/healthz` | 200: the process lives |
 //! | `/readyz` | 200: registered, journal healthy, taking workers; else 503; JSON with the reasons |
 //! | `/metrics` | Prometheus' text format ([`Metrics`](crate::runtime::metrics)) |
-//! | `/status` | `ok` (as stock Arroyo) |
+//! | `/metrics.pb` | the same as protobuf messages (as stock Arroyo) |
+//! | `/config` | the settings in effect, as TOML, each with its source; secrets hidden (as stock) |
+//! | `/status` | `ok` (as stock) |
 //! | `/name` | `arroyo-node` (as stock) |
 //! | `/details` | JSON: service, version and what else is known since the start (as stock) |
+//! | `/debug/pprof/heap`, `…/profile` | 501: stock has them, this agent has not |
+//!
+//! With a key ([`AdminState::key`]) every route demands `Authorization: Bearer KEY`, as stock's do.
 
+mod key;
 mod page;
 mod ready;
 pub mod row;
@@ -26,12 +32,13 @@ use axum::{
         HeaderValue, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
     },
-    middleware::map_response,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::get,
+    serve::Listener,
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::rpc::service::About;
@@ -59,17 +66,25 @@ pub struct AdminState {
     pub about: Arc<About>,
     /// For ages: of the agent, its workers, the controller's last answer.
     pub clock: Arc<dyn Clock>,
+    /// The settings in effect, for people.
+    pub settings: Arc<str>,
+    /// Without this key nothing is answered; `None`: everybody may ask.
+    pub key: Option<Arc<str>>,
 }
 
 /// Serves until `shutdown` ends, and then for at most a second more.
 ///
 /// # Errors
 /// The listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L>(
+    listener: L,
     state: AdminState,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
     let closing = CancellationToken::new();
     let begun = closing.clone();
     let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
@@ -94,9 +109,14 @@ pub fn router(state: AdminState) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/metrics.pb", get(metrics_pb))
+        .route("/config", get(config))
+        .route("/debug/pprof/heap", get(no_profile))
+        .route("/debug/pprof/profile", get(no_profile))
         .route("/status", get(async || "ok"))
         .route("/name", get(async || format!("{NAME}\n")))
         .route("/details", get(details))
+        .layer(from_fn_with_state(state.clone(), key::demand))
         .layer(map_response(answer_for_now))
         .with_state(state)
 }
@@ -121,6 +141,22 @@ async fn readyz(State(state): State<AdminState>) -> impl IntoResponse {
 
 async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.encode())
+}
+
+async fn metrics_pb(State(state): State<AdminState>) -> impl IntoResponse {
+    let kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
+                encoding=delimited";
+    ([(CONTENT_TYPE, kind)], state.metrics.encode_protobuf())
+}
+
+async fn config(State(state): State<AdminState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], state.settings.to_string())
+}
+
+async fn no_profile() -> impl IntoResponse {
+    let message = "arroyo-node has no profiler built in; `perf record -p PID` shows what it does, \
+                   and its memory is in /proc/PID/smaps_rollup\n";
+    (StatusCode::NOT_IMPLEMENTED, message)
 }
 
 async fn details(State(state): State<AdminState>) -> Json<Value> {

@@ -217,6 +217,7 @@ fn footer(summary: &Summary) -> Markup {
                 a href="/metrics" { "metrics" }
                 a href="/readyz" { "readiness" }
                 a href="/details" { "details" }
+                a href="/config" { "settings" }
             }
             p { "As of " time #now datetime=(summary.now) { (summary.now) } }
         }

@@ -1,7 +1,7 @@
 //! How commands talk to an agent: where it is, within which time, and what a failure means to the
 //! person who typed the command.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use tonic::{
     Code, Response, Status,
@@ -11,13 +11,17 @@ use tonic::{
 use super::{Exit, Failure};
 use crate::{
     admin::row::plain,
-    rpc::{admin_wire::node_admin_client::NodeAdminClient, wire::node_grpc_client::NodeGrpcClient},
+    rpc::{
+        admin_wire::node_admin_client::NodeAdminClient, convert::root_cause,
+        wire::node_grpc_client::NodeGrpcClient,
+    },
+    runtime::tls::{ClientTls, Identity, connector},
 };
 
 /// Which agent, and how to show its answer.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Agent {
-    /// The agent's address
+    /// The agent's address; with https:// before it, over TLS
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -25,6 +29,15 @@ pub struct Agent {
         default_value = "127.0.0.1:5118"
     )]
     addr: String,
+    /// Over TLS: a CA to trust, besides those that this system trusts (PEM)
+    #[arg(long, value_name = "FILE", env = "ARROYO_NODE_TLS_CA")]
+    tls_ca: Option<PathBuf>,
+    /// Over TLS: the certificate to show (PEM)
+    #[arg(long, value_name = "FILE", env = "ARROYO_NODE_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", env = "ARROYO_NODE_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Give up when the agent has not answered within this time
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -47,20 +60,11 @@ impl Agent {
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
-        let addr = self.addr.strip_prefix("http://").unwrap_or(&self.addr);
-        let bad = |problem: &str| {
-            let message = format!("--addr {:?} is not an agent's address: {problem}", self.addr);
-            Failure::new(Exit::Usage, message, "write HOST:PORT, IPv6 in brackets: [::1]:5118")
-        };
-        let uri: http::Uri = format!("http://{addr}/").parse().map_err(|error| {
-            let error: http::uri::InvalidUri = error;
-            bad(&error.to_string())
-        })?;
-        if uri.port().is_none() || uri.path() != "/" {
-            return Err(bad("host and port, and nothing else, are needed"));
-        }
-        let endpoint = Endpoint::from(uri);
-        match tokio::time::timeout(self.timeout, endpoint.connect()).await {
+        let endpoint = Endpoint::from(self.uri()?);
+        let tls = self.tls().map(ClientTls::load).transpose();
+        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string(), ""))?;
+        let connector = connector(tls.map(Arc::new));
+        match tokio::time::timeout(self.timeout, endpoint.connect_with_connector(connector)).await {
             Ok(Ok(channel)) => {
                 Ok(Connection { addr: self.addr.clone(), timeout: self.timeout, channel })
             }
@@ -69,11 +73,38 @@ impl Agent {
         }
     }
 
+    fn uri(&self) -> Result<http::Uri, Failure> {
+        let bare = self.addr.trim_start_matches("http://").trim_start_matches("https://");
+        let scheme = if self.tls().is_some() { "https" } else { "http" };
+        let bad = |problem: &str| {
+            let message = format!("--addr {:?} is not an agent's address: {problem}", self.addr);
+            Failure::new(Exit::Usage, message, "write HOST:PORT, IPv6 in brackets: [::1]:5118")
+        };
+        let uri: http::Uri = format!("{scheme}://{bare}/").parse().map_err(|error| {
+            let error: http::uri::InvalidUri = error;
+            bad(&error.to_string())
+        })?;
+        if uri.port().is_none() || uri.path() != "/" {
+            return Err(bad("host and port, and nothing else, are needed"));
+        }
+        Ok(uri)
+    }
+
+    /// Whoever names a certificate means TLS, too.
+    fn tls(&self) -> Option<ClientTls> {
+        let identity = self.tls_cert.clone().zip(self.tls_key.clone());
+        let identity = identity.map(|(cert_file, key_file)| Identity { cert_file, key_file });
+        let wanted =
+            self.addr.starts_with("https://") || self.tls_ca.is_some() || identity.is_some();
+        wanted.then(|| ClientTls { ca: self.tls_ca.clone(), identity })
+    }
+
     fn unreachable(&self, reason: &str) -> Failure {
         Failure::new(
             Exit::Unreachable,
             format!("no agent answers at {}: {reason}", self.addr),
-            "is it running? --addr HOST:PORT or ARROYO_NODE_ADDR says where it is",
+            "is it running? --addr HOST:PORT or ARROYO_NODE_ADDR says where it is, https:// before \
+             it that it wants TLS",
         )
     }
 }
@@ -149,13 +180,4 @@ impl Connection {
         };
         Failure::new(exit, message, hint)
     }
-}
-
-/// The innermost cause, which says what really happened.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -1,7 +1,7 @@
 //! Log lines on stderr, in the forms that Arroyo offers (`logging.*` of its configuration).
 //!
-//! Which lines: `RUST_LOG`, in the syntax of tracing-subscriber; `info` if unset. A directive that
-//! makes no sense is an error, not silence.
+//! Which lines: `RUST_LOG`, in the syntax of tracing-subscriber; else `logging.min-level`; else
+//! `info`. A directive that makes no sense is an error, not silence.
 
 use std::io::{self, IsTerminal as _};
 
@@ -12,9 +12,10 @@ use tracing_subscriber::{
     layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use crate::config::stock::{self, LogFormat};
+
 /// The form of a log line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum Format {
     /// For people.
     #[default]
@@ -30,6 +31,8 @@ pub enum Format {
 pub struct Logging {
     /// The form of a line.
     pub format: Format,
+    /// Which lines, if `RUST_LOG` does not say; `None`: `info`.
+    pub min_level: Option<String>,
     /// Write from a thread of its own: a stderr that nobody reads then loses lines instead of
     /// stopping the agent.
     pub nonblocking: bool,
@@ -45,6 +48,7 @@ impl Default for Logging {
     fn default() -> Self {
         Self {
             format: Format::default(),
+            min_level: None,
             nonblocking: false,
             buffered_lines_limit: 4096,
             enable_file_name: false,
@@ -59,12 +63,31 @@ impl From<Format> for Logging {
     }
 }
 
+impl From<&stock::Logging> for Logging {
+    fn from(settings: &stock::Logging) -> Self {
+        Self {
+            format: match settings.format {
+                LogFormat::Plaintext => Format::Plaintext,
+                LogFormat::Json => Format::Json,
+                LogFormat::Logfmt => Format::Logfmt,
+            },
+            min_level: settings.min_level.clone(),
+            nonblocking: settings.nonblocking,
+            buffered_lines_limit: settings.buffered_lines_limit,
+            enable_file_name: settings.enable_file_name,
+            enable_file_line: settings.enable_file_line,
+        }
+    }
+}
+
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
 pub enum LoggingError {
-    /// RUST_LOG makes no sense.
-    #[error("RUST_LOG={value:?} is not a log filter ({error}); try RUST_LOG=info")]
+    /// What is to be logged makes no sense.
+    #[error("{name}={value:?} is not a log filter ({error}); try {name}=info")]
     Filter {
+        /// Where it says so.
+        name: &'static str,
         /// What it says.
         value: String,
         /// What is wrong with it.
@@ -85,7 +108,8 @@ pub struct LogGuard {
 /// Sends the log lines of this process, and its panics, to stderr from now on.
 pub fn init(logging: impl Into<Logging>) -> Result<LogGuard, LoggingError> {
     let logging = logging.into();
-    let filter = filter(std::env::var("RUST_LOG").ok().as_deref())?;
+    let rust_log = std::env::var("RUST_LOG").ok();
+    let filter = filter(rust_log.as_deref(), logging.min_level.as_deref())?;
     let (writer, guard) = writer(&logging);
     Registry::default()
         .with(lines(&logging, writer, io::stderr().is_terminal()).with_filter(filter))
@@ -95,10 +119,16 @@ pub fn init(logging: impl Into<Logging>) -> Result<LogGuard, LoggingError> {
     Ok(LogGuard { _writer: guard })
 }
 
-fn filter(rust_log: Option<&str>) -> Result<EnvFilter, LoggingError> {
-    let value = rust_log.map(str::trim).filter(|value| !value.is_empty()).unwrap_or("info");
-    EnvFilter::try_new(value)
-        .map_err(|error| LoggingError::Filter { value: value.to_owned(), error })
+fn filter(rust_log: Option<&str>, min_level: Option<&str>) -> Result<EnvFilter, LoggingError> {
+    let said = [("RUST_LOG", rust_log), ("logging.min-level", min_level)];
+    let said = said.into_iter().filter_map(|(name, value)| Some((name, value?.trim())));
+    let (name, value) =
+        said.into_iter().find(|(_, value)| !value.is_empty()).unwrap_or(("RUST_LOG", "info"));
+    EnvFilter::try_new(value).map_err(|error| LoggingError::Filter {
+        name,
+        value: value.to_owned(),
+        error,
+    })
 }
 
 fn writer(logging: &Logging) -> (BoxMakeWriter, Option<WorkerGuard>) {
@@ -175,7 +205,7 @@ mod tests {
         let paper = Paper::default();
         let pen = paper.clone();
         let writer = BoxMakeWriter::new(move || pen.clone());
-        let layer = lines(&format.into(), writer, false).with_filter(filter(None).unwrap());
+        let layer = lines(&format.into(), writer, false).with_filter(filter(None, None).unwrap());
         tracing::subscriber::with_default(Registry::default().with(layer), event);
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -211,8 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn rust_log_wins_over_the_configured_level() {
+        assert_eq!(filter(None, Some("warn")).unwrap().to_string(), "warn");
+        assert_eq!(filter(Some("debug"), Some("warn")).unwrap().to_string(), "debug");
+        assert_eq!(filter(Some(""), Some("warn")).unwrap().to_string(), "warn");
+        let error = filter(None, Some("a=loud")).unwrap_err().to_string();
+        assert!(error.contains("logging.min-level=\"a=loud\""), "{error}");
+    }
+
+    #[test]
     fn a_filter_that_makes_no_sense_is_named() {
-        let error = filter(Some("arroyo_node=loud")).unwrap_err().to_string();
+        let error = filter(Some("arroyo_node=loud"), None).unwrap_err().to_string();
         assert!(error.contains("arroyo_node=loud"), "{error}");
     }
 }

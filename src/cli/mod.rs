@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
 //! ```text
-//! arroyo-node [-c FILE] [--config-dir DIR] [--log-format FORMAT] COMMAND …
+//! arroyo-node [-c FILE] [--config-dir DIR] [--node-config FILE] [--log-format FORMAT] COMMAND …
 //! ```
 //!
 //! A command is a struct of its arguments with `run`, which gives an [`Exit`] or a [`Failure`]:
@@ -9,6 +9,8 @@
 //! none (the worker) have none.
 
 pub mod agent;
+pub mod chaos;
+mod config;
 pub mod controller;
 pub mod descendants;
 pub mod dev;
@@ -18,6 +20,7 @@ pub mod logging;
 pub mod misbehave;
 pub mod node;
 pub mod ps;
+pub mod shim;
 pub mod shutdown;
 pub mod start;
 pub mod status;
@@ -54,6 +57,9 @@ pub struct Options {
     /// A directory whose configuration files are read last
     #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
+    /// A file of the agent's own settings (arroyo-node.toml), which workers do not get to see
+    #[arg(long, value_name = "FILE")]
+    pub node_config: Option<PathBuf>,
     /// The form of log lines; otherwise the configuration's `logging.format`
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<logging::Format>,
@@ -64,8 +70,13 @@ pub struct Options {
 pub enum Command {
     /// Be the agent of this machine
     Node(node::Args),
+    /// Show the settings that `node` would run with, and where each comes from
+    #[command(after_help = config::HELP)]
+    Config(node::Args),
     /// Run a controller and an agent here, with real workers, and tell what happens
     Dev(dev::Args),
+    /// Kill agent, shim and controller again and again, and see that no promise is broken
+    Chaos(chaos::Args),
     /// Be a controller, for trying agents without an Arroyo cluster
     Controller(controller::Args),
     /// List the workers of an agent
@@ -84,6 +95,9 @@ pub enum Command {
     Shutdown(shutdown::ShutdownArgs),
     /// End an agent and leave its workers running, for an upgrade
     Detach(shutdown::DetachArgs),
+    /// Be the parent of an agent's workers, which outlives the agent; agents start it themselves
+    #[command(hide = true)]
+    Shim(shim::Args),
     /// Be a worker: the built-in one, for demonstrations and tests
     Worker(worker::Args),
     /// Be a descendant of the built-in worker
@@ -95,7 +109,9 @@ impl Command {
     fn run(self, options: &Options) -> Result<Exit, Failure> {
         match self {
             Self::Node(args) => args.run(options),
+            Self::Config(args) => config::run(&args, options),
             Self::Dev(args) => args.run(options),
+            Self::Chaos(args) => args.run(),
             Self::Controller(args) => args.run(options),
             Self::Ps(args) => args.run(),
             Self::Status(args) => args.run(),
@@ -105,6 +121,7 @@ impl Command {
             Self::Undrain(args) => args.run(false),
             Self::Shutdown(args) => args.run(),
             Self::Detach(args) => args.run(),
+            Self::Shim(args) => args.run(),
             Self::Worker(args) => args.run(),
             Self::WorkerChild(args) => args.run(),
         }

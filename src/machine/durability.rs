@@ -41,6 +41,11 @@ impl JournalHealth {
         self.rewriting
     }
 
+    /// How many ends that were forgotten meanwhile are still to be released.
+    pub(super) fn unreleased_count(&self) -> usize {
+        self.unreleased.len()
+    }
+
     pub(super) fn remember_unreleased(&mut self, id: WorkerId) {
         if self.error.is_some() {
             self.unreleased.insert(id);

@@ -1,7 +1,7 @@
 //! What the machine wants done. Effects are plain data, executed by the driver in order, and only
 //! after the records of the same batch are durable.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{
     event::Reply,
@@ -85,7 +85,8 @@ impl Effect {
 }
 
 /// What to start, for whom. How that becomes a command line is the process port's business.
-#[derive(Clone, PartialEq, Debug)]
+/// Debug shows no values of variables: they may be secret.
+#[derive(Clone, PartialEq)]
 pub struct Launch {
     /// The worker's name.
     pub worker: WorkerId,
@@ -95,6 +96,17 @@ pub struct Launch {
     pub admitted_at: Wall,
     /// The variables that its StartWorker asked for.
     pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("worker", &self.worker)
+            .field("spec", &self.spec)
+            .field("admitted_at", &self.admitted_at)
+            .field("env", &self.env.keys())
+            .finish()
+    }
 }
 
 /// The two signals that a stop consists of.
@@ -139,6 +151,17 @@ pub struct Report {
     pub ended_at: Wall,
     /// How to say all this.
     pub dialect: Dialect,
+}
+
+impl Report {
+    /// The same, said otherwise.
+    pub fn in_the_other_dialect(&self) -> Self {
+        let dialect = match self.dialect {
+            Dialect::V0_15 => Dialect::V0_16,
+            Dialect::V0_16 => Dialect::V0_15,
+        };
+        Self { dialect, ..self.clone() }
+    }
 }
 
 /// What one or more events brought about: records to commit, then effects to execute.

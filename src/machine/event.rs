@@ -1,7 +1,7 @@
 //! What can happen to an agent, and what it can answer. Plain data throughout: replies name a
 //! [`RequestId`], no channel enters the machine.
 
-use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc};
 
 use thiserror::Error;
 
@@ -112,8 +112,8 @@ pub enum Ask {
     Shutdown(Shutdown),
 }
 
-/// A StartWorker whose form has been checked.
-#[derive(Clone, PartialEq, Debug)]
+/// A StartWorker whose form has been checked. Debug shows no values of variables: they may be secret.
+#[derive(Clone, PartialEq)]
 pub struct Start {
     /// For whom it is meant.
     pub machine: MachineId,
@@ -133,6 +133,22 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// The caller's name for this attempt.
     pub key: Option<StartKey>,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("machine", &self.machine)
+            .field("name", &self.name)
+            .field("job", &self.job)
+            .field("pipeline", &self.pipeline)
+            .field("generation", &self.generation)
+            .field("slots", &self.slots)
+            .field("dialect", &self.dialect)
+            .field("env", &self.env.keys())
+            .field("key", &self.key)
+            .finish()
+    }
 }
 
 /// How to stop a worker.

@@ -53,6 +53,11 @@ impl Outbox {
         self.in_flight
     }
 
+    /// The number of reports that wait to be sent.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The number of reports that count as on their way, counted anew.
     pub(super) fn recount_in_flight(&self) -> usize {
         self.owed.values().filter(|owed| owed.due.is_none()).count()

@@ -35,8 +35,10 @@ impl Machine {
     }
 
     pub(super) fn forget(&mut self, id: WorkerId, step: &mut Step) {
-        if self.roster.remove(id).is_some() {
-            self.journal.remember_unreleased(id);
+        if let Some(worker) = self.roster.remove(id) {
+            if !worker.is_live() {
+                self.journal.remember_unreleased(id);
+            }
             self.record(Record::Forget(id), step);
             step.effect(Effect::Discard(id));
         }

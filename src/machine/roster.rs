@@ -38,6 +38,10 @@ impl Roster {
         self.by_key.get(key).map(|id| &self.workers[id])
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&StartKey, WorkerId)> {
+        self.by_key.iter().map(|(key, id)| (key, *id))
+    }
+
     pub(super) fn live_count(&self) -> usize {
         self.live
     }

@@ -60,6 +60,11 @@ impl Timers {
         self.set.get(&timer).copied()
     }
 
+    /// Everything that is set, in no particular order of time.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Timer> {
+        self.set.keys().copied()
+    }
+
     pub(super) fn next(&self) -> Option<(Mono, Timer)> {
         self.order.first().copied()
     }

@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use http::Uri;
 use hyper::rt::{Read, Write};
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 use tower::{Service, ServiceExt as _};
@@ -101,15 +101,24 @@ impl ControllerClient {
         self.call(async move { client.heartbeat_node(Request::new(request)).await.map(drop) }).await
     }
 
-    /// WorkerFinished.
+    /// WorkerFinished, in the report's dialect. A controller that cannot read that has been
+    /// replaced by one of another version since it started the worker: it is told in its own.
     ///
     /// # Errors
     /// The controller did not acknowledge it in time.
     pub async fn worker_finished(&self, report: &Report) -> Result<(), CallError> {
         let mut client = self.client.clone();
         let request = convert::worker_finished(report);
-        self.call(async move { client.worker_finished(Request::new(request)).await.map(drop) })
-            .await
+        let other = convert::worker_finished(&report.in_the_other_dialect());
+        self.call(async move {
+            match client.worker_finished(Request::new(request)).await {
+                Err(status) if cannot_read(&status) => {
+                    client.worker_finished(Request::new(other)).await.map(drop)
+                }
+                answer => answer.map(drop),
+            }
+        })
+        .await
     }
 
     async fn call(&self, call: impl Future<Output = Result<(), Status>>) -> Result<(), CallError> {
@@ -121,4 +130,10 @@ impl ControllerClient {
             )),
         }
     }
+}
+
+/// Whether the other side could not make sense of the bytes of a request. What Arroyo's servers say
+/// then is prost's, which calls a number of the other dialect a wire type that it did not expect.
+fn cannot_read(status: &Status) -> bool {
+    status.code() == Code::Internal && status.message().contains("decode Protobuf")
 }

@@ -33,24 +33,24 @@ pub enum FinishedWorker {
 }
 
 impl FinishedWorker {
-    /// Reads field 1, or `None` if it says nothing: such an identity belongs to no dialect.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
-        let worker = match (WorkerContext::decode(bytes), WorkerInfo::decode(bytes)) {
+    /// Reads field 1, in the dialect that it is written in.
+    fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match (WorkerContext::decode(bytes), WorkerInfo::decode(bytes)) {
             // If both can be read, none of the numbers that they share is there: each of those has
             // another wire type in the other dialect. What is left is the pipeline, of 0.16.
-            (Ok(context), _) => Self::Context(context),
-            (Err(_), Ok(info)) => Self::Info(info),
-            (Err(error), Err(_)) => return Err(error),
-        };
-        Ok(Some(worker).filter(|worker| !worker.says_nothing()))
+            (Ok(context), _) => Ok(Self::Context(context)),
+            (Err(_), Ok(info)) => Ok(Self::Info(info)),
+            (Err(error), Err(_)) => Err(error),
+        }
     }
 
     /// Takes in another field 1 of the same message. In another dialect it is an error.
-    fn merge(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        match self {
-            Self::Info(info) => info.merge(bytes),
-            Self::Context(context) => context.merge(bytes),
+    fn merge(mut self, bytes: &[u8]) -> Result<Self, DecodeError> {
+        match &mut self {
+            Self::Info(info) => info.merge(bytes)?,
+            Self::Context(context) => context.merge(bytes)?,
         }
+        Ok(self)
     }
 
     fn says_nothing(&self) -> bool {
@@ -100,10 +100,12 @@ impl Message for WorkerFinishedReq {
             WORKER => {
                 let mut bytes = Vec::new();
                 encoding::bytes::merge(wire_type, &mut bytes, buf, ctx)?;
-                match &mut self.worker {
+                let worker = match self.worker.take() {
                     Some(worker) => worker.merge(&bytes)?,
-                    None => self.worker = FinishedWorker::parse(&bytes)?,
-                }
+                    None => FinishedWorker::parse(&bytes)?,
+                };
+                // What says nothing belongs to no dialect.
+                self.worker = Some(worker).filter(|worker| !worker.says_nothing());
                 Ok(())
             }
             TIME => encoding::uint64::merge(wire_type, &mut self.time, buf, ctx),

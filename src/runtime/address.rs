@@ -1,37 +1,76 @@
 //! The address under which an agent makes itself known to its controller.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
 /// `host:port` for the controller to call, given what the agent has bound.
 ///
-/// A host that the operator set wins. Otherwise it is the bound address, and when that is "any",
-/// the first address of an interface that leads out of this machine, IPv4 before IPv6; on a machine
-/// without a network, loopback.
-pub(super) fn advertised(host: Option<&str>, bound: SocketAddr) -> String {
+/// What the operator set wins: a host, with a port or without. Otherwise it is the bound address,
+/// and when that is "any", the address from which this machine would call the world; IPv4 if it
+/// has one and `0.0.0.0` was bound, IPv6 if `[::]` was; on a machine without a network, loopback.
+pub(super) fn advertised(set: Option<&str>, bound: SocketAddr) -> String {
     let port = bound.port();
-    match host {
-        Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("[{host}]:{port}"),
+    match set {
+        Some(host) if host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]:{port}"),
+        Some(address) if has_port(address) => address.to_owned(),
         Some(host) => format!("{host}:{port}"),
-        None if bound.ip().is_unspecified() => SocketAddr::new(outward(), port).to_string(),
+        None if bound.ip().is_unspecified() => {
+            let ip = outward(bound.is_ipv6()).unwrap_or(match bound.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+            SocketAddr::new(ip, port).to_string()
+        }
         None => bound.to_string(),
     }
 }
 
-fn outward() -> IpAddr {
+fn has_port(address: &str) -> bool {
+    let after_host = address.rsplit(']').next().unwrap_or(address);
+    after_host.contains(':')
+}
+
+/// The address that leads out of this machine; of the preferred family, or of the other if there
+/// is none and a socket bound to "any" of the preferred takes both.
+fn outward(prefer_v6: bool) -> Option<IpAddr> {
+    let found = routed(prefer_v6).or_else(|| of_an_interface(prefer_v6));
+    match prefer_v6 {
+        true => found.or_else(|| routed(false)).or_else(|| of_an_interface(false)),
+        false => found,
+    }
+}
+
+/// The source address of the default route. Connecting a UDP socket sends nothing: it only asks the
+/// routing table. The destinations are reserved for documentation.
+fn routed(v6: bool) -> Option<IpAddr> {
+    let (any, far) = match v6 {
+        true => ("[::]:0", "[2001:db8::1]:9"),
+        false => ("0.0.0.0:0", "192.0.2.1:9"),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(far).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+/// Of an interface, for a machine without a default route.
+fn of_an_interface(v6: bool) -> Option<IpAddr> {
     let interfaces = getifaddrs().into_iter().flatten();
     let outward = interfaces
         .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
         .filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK))
         .filter_map(|interface| interface.address);
-    let addresses = outward.filter_map(|address| {
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let v6 = || address.as_sockaddr_in6().map(|v6| v6.ip());
+    let mut addresses = outward.filter_map(|address| match v6 {
+        false => address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip())),
         // A link-local address means nothing on another machine.
-        v4.or_else(|| v6().filter(|ip| !ip.is_unicast_link_local()).map(IpAddr::V6))
+        true => address
+            .as_sockaddr_in6()
+            .map(|v6| v6.ip())
+            .filter(|ip| !ip.is_unicast_link_local())
+            .map(IpAddr::V6),
     });
-    addresses.min_by_key(IpAddr::is_ipv6).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    addresses.next()
 }
 
 #[cfg(test)]
@@ -55,12 +94,18 @@ mod tests {
             "node-a.example:5118"
         );
         assert_eq!(advertised(Some("fd00::7"), bound("[::]:5118")), "[fd00::7]:5118");
+        assert_eq!(advertised(Some("[fd00::7]"), bound("[::]:5118")), "[fd00::7]:5118");
+        // Behind a translated port.
+        assert_eq!(advertised(Some("gate:7000"), bound("0.0.0.0:5118")), "gate:7000");
+        assert_eq!(advertised(Some("[fd00::7]:7000"), bound("[::]:5118")), "[fd00::7]:7000");
     }
 
     #[test]
     fn any_becomes_an_address_that_somebody_else_can_call() {
         let address = bound(&advertised(None, bound("0.0.0.0:5118")));
-        assert!(!address.ip().is_unspecified());
+        assert!(address.is_ipv4() && !address.ip().is_unspecified());
         assert_eq!(address.port(), 5118);
+        let address = bound(&advertised(None, bound("[::]:5118")));
+        assert!(!address.ip().is_unspecified());
     }
 }

@@ -115,6 +115,12 @@ impl Log {
             Effect::Reply { reply: Reply::Started(Err(error)), .. } => {
                 warn!(%error, "start refused");
             }
+            Effect::Announce(report) if report.exit == Exit::Lost => {
+                warn!(
+                    worker_id = %report.worker, job_id = %report.job,
+                    generation = %report.generation, "worker lost: the machine was rebooted"
+                );
+            }
             Effect::Finish => info!("finished"),
             Effect::Reply { .. }
             | Effect::Spawn(_)

@@ -17,5 +17,6 @@ pub mod process;
 mod set_aside;
 pub mod shutdown;
 pub mod state_dir;
+pub mod tls;
 
 pub use notice::Notice;

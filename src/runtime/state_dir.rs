@@ -6,6 +6,8 @@
 //!  machine-id      the agent's stable name, one line
 //!  journal.sqlite  what an agent must know again after it was killed (and -wal, -shm beside it)
 //!  shim.sock       where the shim listens, which outlives agents too
+//!  shim.lock       locked for as long as a shim runs; holds its pid as text
+//!  shim.log        what a shim complained of
 //!  output/         what the workers wrote
 //!  *.20251124T085400Z   something that could not be used, set aside; the agent never reads it again
 //! ```
@@ -17,8 +19,8 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    process,
-    time::{SystemTime, UNIX_EPOCH},
+    process, thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use thiserror::Error;
@@ -26,6 +28,7 @@ use uuid::Uuid;
 
 use super::{
     Notice,
+    process::identify,
     set_aside::{append, set_aside, sync_parent},
 };
 use crate::{ids::MachineId, machine::Wall};
@@ -97,6 +100,14 @@ impl StateDir {
         &self.machine_id
     }
 
+    /// Makes this the agent's name from now on, in place of the one that was kept.
+    pub fn keep_machine_id(&mut self, id: &MachineId) {
+        if *id != self.machine_id {
+            keep_machine_id(&self.path.join("machine-id"), id, &mut self.notices);
+            self.machine_id = id.clone();
+        }
+    }
+
     /// What opening it turned up that a person should know.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
@@ -137,10 +148,10 @@ fn lock(directory: &Path, notices: &mut Vec<Notice>) -> Result<File, StateDirErr
         set_aside_with_notice(&path, "it is not a regular file", notices);
     }
     let mut file = open_lock(&path).map_err(failed)?;
-    match file.try_lock() {
+    match try_lock(&mut file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let pid = read_pid(&mut file).ok();
+            let pid = file.rewind().and_then(|()| read_pid(&mut file)).ok();
             return Err(StateDirError::InUse { directory: directory.to_owned(), pid });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -152,6 +163,26 @@ fn lock(directory: &Path, notices: &mut Vec<Notice>) -> Result<File, StateDirErr
         )));
     }
     Ok(file)
+}
+
+/// An agent that was killed while it started a process has left its lock to that, until that runs
+/// its own program: a matter of milliseconds, which are waited for.
+fn try_lock(file: &mut File) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline && !is_held(file) => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether the process that the lock names is alive, or may be.
+fn is_held(file: &mut File) -> bool {
+    let pid = file.rewind().and_then(|()| read_pid(file));
+    !matches!(pid.map(identify), Ok(Ok(None)))
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -195,7 +226,12 @@ fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
         Err(reason) => set_aside_with_notice(path, &reason, notices),
     }
     let id = MachineId::from(Uuid::new_v4().to_string());
-    match write_machine_id(path, &id, notices) {
+    keep_machine_id(path, &id, notices);
+    id
+}
+
+fn keep_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) {
+    match write_machine_id(path, id, notices) {
         Ok(()) => tracing::info!(machine_id = %id, path = %path.display(), "new machine id"),
         Err(error) => notices.push(Notice::new(format!(
             "The machine id {id} could not be kept in {} ({error}): the agent will have another \
@@ -203,7 +239,6 @@ fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
             path.display()
         ))),
     }
-    id
 }
 
 /// `None` if there is none yet; otherwise why what is there is not one.
@@ -267,10 +302,7 @@ fn wall_clock() -> Wall {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        os::unix::fs::{MetadataExt, symlink},
-        time::Duration,
-    };
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
 
@@ -315,37 +347,70 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_the_operator_gave_is_kept() {
+        let (_dir, path) = fresh();
+        StateDir::open(&path).unwrap().keep_machine_id(&MachineId::from("node-a"));
+        assert_eq!(id_of(&path), "node-a");
+    }
+
+    struct KillOnDrop(process::Child);
+
+    impl Drop for KillOnDrop {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
     fn an_agent_that_was_killed_keeps_nobody_out() {
         let (_dir, path) = fresh();
         fs::create_dir_all(&path).unwrap();
         // Holds the lock as an agent does, until it is killed.
-        let mut killed = process::Command::new("flock")
+        let killed = process::Command::new("flock")
             .args(["--exclusive", "--no-fork"])
             .arg(path.join("lock"))
             .args(["sleep", "60"])
-            .spawn()
-            .unwrap();
-        fs::write(path.join("lock"), killed.id().to_string()).unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+            .spawn();
+        let killed = KillOnDrop(killed.unwrap());
+        let pid = killed.0.id().to_string();
+        fs::write(path.join("lock"), &pid).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
         let refusal = loop {
             match StateDir::open(&path) {
                 Err(refusal) => break refusal,
                 // It has not got the lock yet; put back what was written over.
                 Ok(state) => {
-                    fs::write(path.join("lock"), killed.id().to_string()).unwrap();
+                    fs::write(path.join("lock"), &pid).unwrap();
                     drop(state);
                 }
             }
-            assert!(std::time::Instant::now() < deadline, "the lock was never taken");
-            std::thread::sleep(Duration::from_millis(5));
+            assert!(Instant::now() < deadline, "the lock was never taken");
+            thread::sleep(Duration::from_millis(5));
         };
-        assert!(refusal.to_string().contains(&killed.id().to_string()), "{refusal}");
+        assert!(refusal.to_string().contains(&pid), "{refusal}");
 
-        killed.kill().unwrap();
-        killed.wait().unwrap();
+        drop(killed);
         StateDir::open(&path).unwrap();
         let pid = fs::read_to_string(path.join("lock")).unwrap();
         assert_eq!(pid.trim(), process::id().to_string());
+    }
+
+    #[test]
+    fn what_a_dead_agent_leaves_of_its_lock_is_waited_for() {
+        let (_dir, path) = fresh();
+        fs::create_dir_all(&path).unwrap();
+        let mut dead = process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let lock = open_lock(&path.join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        fs::write(path.join("lock"), dead.id().to_string()).unwrap();
+        let remnant = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            drop(lock);
+        });
+        StateDir::open(&path).unwrap();
+        remnant.join().unwrap();
     }
 
     #[test]

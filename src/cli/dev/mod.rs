@@ -60,8 +60,8 @@ impl Args {
     async fn play(self) -> anyhow::Result<Books> {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
-        let stage = Stage::build(self.state_dir, self.program).await?;
-        let mut story = Story::begin(&stage)?;
+        let (stage, events) = Stage::build(self.state_dir, self.program).await?;
+        let mut story = Story::begin(&stage, events)?;
         stage.submit_jobs().await?;
 
         let crash_after = self.for_time.map_or(Duration::from_secs(3), |time| time / 3);

@@ -5,19 +5,21 @@ use std::{ffi::OsString, net::Ipv4Addr, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinHandle,
 };
 
 use crate::{
-    cli::node::{bind_admin, run_with_admin, this_program},
-    controller::{Controller, JobSpec, Settings, Stop, TcpConnector},
+    cli::node::{AdminServer, bind_admin, run_with_admin, this_program},
+    controller::{Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector},
     ids::{JobId, WorkerId},
     machine::{Dialect, Phase, Shutdown, View},
     runtime::{
         clock::SystemClock,
-        node::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, NodeServer, Supervision},
-        process::{WorkerCommand, send_signal},
+        node::{
+            BoundNode, DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, NodeBuilder, NodeServer, Supervision,
+        },
+        process::{WorkerCommand, send_signal, shim::ShimConfig},
         shutdown::{ShutdownTrigger, shutdown_channel},
     },
 };
@@ -43,14 +45,16 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// Also returns what happens at the controller, from before the agent can be heard of there.
     pub(super) async fn build(
         state_dir: Option<PathBuf>,
         program: Vec<OsString>,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<ControllerEvent>)> {
         let controller_listener = bind_near(DEFAULT_CONTROLLER_PORT).await?;
         let controller_address = controller_listener.local_addr()?.to_string();
         let connector = Arc::new(TcpConnector);
         let controller = Controller::new(Settings::default(), Arc::new(SystemClock), connector);
+        let events = controller.subscribe();
         tokio::spawn(controller.serve_tcp(controller_listener, std::future::pending()));
 
         let temporary = match state_dir {
@@ -64,22 +68,18 @@ impl Stage {
 
         let admin = bind_admin(Ipv4Addr::LOCALHOST.into(), None).await?;
         let admin_address = admin.local_addr()?.to_string();
-        let port = free_port_near(DEFAULT_PORT).await?;
-        let node = NodeServer::builder()
+        let builder = NodeServer::builder()
             .machine_id("dev".into())
             .task_slots(SLOTS)
-            .bind((Ipv4Addr::LOCALHOST, port).into())
             .controller(format!("http://{controller_address}"))
             .state_dir(&state_dir)
             .worker(worker.clone())
-            .supervision(Supervision::InProcess)
-            .build()
-            .bind()
-            .await?;
+            .supervision(Supervision::Shim(ShimConfig::THIS_PROGRAM.into()));
+        let node = bind_node_near(builder, DEFAULT_PORT).await?;
         let (agent_address, view) = (node.address().to_string(), node.view());
         let (trigger, guard) = shutdown_channel();
-        let agent = tokio::spawn(run_with_admin(node, admin, guard));
-        Ok(Self {
+        let agent = tokio::spawn(run_with_admin(node, AdminServer::plain(admin)?, guard));
+        let stage = Self {
             controller,
             controller_address,
             agent_address,
@@ -90,7 +90,8 @@ impl Stage {
             agent: Mutex::new(Some(agent)),
             trigger,
             _temporary: temporary,
-        })
+        };
+        Ok((stage, events))
     }
 
     /// One job in each dialect, once there is a node for them.
@@ -154,9 +155,11 @@ async fn bind_near(port: u16) -> anyhow::Result<TcpListener> {
     }
 }
 
-/// The usual port if it is free, else zero: any.
-async fn free_port_near(port: u16) -> anyhow::Result<u16> {
-    let listener = bind_near(port).await?;
-    let bound = listener.local_addr()?.port();
-    Ok(if bound == port { port } else { 0 })
+/// An agent on the usual port, or on any if that is taken.
+async fn bind_node_near(builder: NodeBuilder, port: u16) -> anyhow::Result<BoundNode> {
+    let on = |port| builder.clone().bind((Ipv4Addr::LOCALHOST, port).into()).build().bind();
+    match on(port).await {
+        Ok(node) => Ok(node),
+        Err(_) => on(0).await,
+    }
 }

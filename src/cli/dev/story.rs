@@ -38,12 +38,15 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn begin(stage: &Stage) -> anyhow::Result<Self> {
+    pub(super) fn begin(
+        stage: &Stage,
+        events: mpsc::UnboundedReceiver<ControllerEvent>,
+    ) -> anyhow::Result<Self> {
         let story = Self {
             began: Instant::now(),
             color: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
             view: stage.view.clone(),
-            events: stage.controller.subscribe(),
+            events,
             tail: Tail::new(OutputDir::create(stage.state_dir.join("output"))?),
             workers: BTreeMap::new(),
             registered: false,

@@ -148,3 +148,10 @@ fn the_same_inputs_give_the_same_effects() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn no_value_of_a_variable_is_ever_shown() {
+    let env = BTreeMap::from([("DATABASE_PASSWORD".to_owned(), "hunter2".to_owned())]);
+    let shown = format!("{:?}", Start { env, ..start("job", 1, 1) });
+    assert!(shown.contains("DATABASE_PASSWORD") && !shown.contains("hunter2"), "{shown}");
+}

@@ -8,6 +8,7 @@
 mod admission;
 mod draining;
 mod durability;
+mod invariants;
 mod journal;
 mod lifecycle;
 mod recovery;

@@ -1,5 +1,7 @@
 //! Calls to the controller, and what their answers mean.
 
+use std::error::Error;
+
 use tonic::{Code, Status};
 
 use crate::{
@@ -55,6 +57,19 @@ pub fn worker_finished(report: &Report) -> WorkerFinishedReq {
 pub fn call_error(status: &Status) -> CallError {
     match status.code() {
         Code::NotFound => CallError::NotFound,
-        code => CallError::Failed(format!("{code:?}: {}", status.message()).into()),
+        code => {
+            // A status that this side made up, since there was no connection, has a cause.
+            let cause = status.source().map_or_else(|| status.message().to_owned(), root_cause);
+            CallError::Failed(format!("{code:?}: {cause}").into())
+        }
     }
+}
+
+/// The innermost cause, which says what really happened.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }

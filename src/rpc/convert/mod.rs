@@ -8,7 +8,7 @@ mod start;
 mod tests;
 mod workers;
 
-pub use calls::{call_error, heartbeat, registration, worker_finished};
+pub use calls::{call_error, heartbeat, registration, root_cause, worker_finished};
 pub use replies::{
     bad_start_status, draining_status, start_status, stop_status, wrong_machine_status,
 };

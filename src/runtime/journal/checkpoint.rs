@@ -109,7 +109,8 @@ fn open(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-fn tidy(connection: &Connection) -> Result<(), Error> {
+/// What the thread does each time.
+pub(super) fn tidy(connection: &Connection) -> Result<(), Error> {
     let frames: i64 =
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |row| row.get(1))?;
     if frames >= TRUNCATE_AT {

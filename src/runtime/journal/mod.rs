@@ -38,7 +38,7 @@ use std::{
 };
 
 use fault::Fault;
-use store::Store;
+use store::{BUSY_AT_COMMIT, BUSY_AT_START, Store};
 
 pub use memory::MemoryJournal;
 
@@ -118,7 +118,7 @@ impl SqliteJournal {
             incomplete: false,
         };
         let mut notices = Vec::new();
-        let opened = Store::open(path, checkpoints)
+        let opened = Store::open(path, checkpoints, BUSY_AT_START)
             .and_then(|store| Ok((store.read(boot_id, now, &mut notices)?, store)));
         let rows = match opened {
             Ok((rows, store)) => {
@@ -192,7 +192,6 @@ impl SqliteJournal {
             && store.has_moved()
         {
             tracing::warn!(path = %self.path.display(), "the journal was moved or deleted");
-            store.abandon();
             self.state = State::Closed { set_aside: Some(REPLACED) };
         }
         match self.state {
@@ -204,7 +203,7 @@ impl SqliteJournal {
     fn reopen(&mut self, set_aside: Option<&str>) -> Result<(), JournalError> {
         let opened = match set_aside {
             Some(reason) if exists(&self.path) => Err(Fault::Unusable(reason.to_owned())),
-            _ => Store::open(&self.path, self.checkpoints),
+            _ => Store::open(&self.path, self.checkpoints, BUSY_AT_COMMIT),
         };
         let store = match opened {
             Ok(store) => store,

@@ -9,8 +9,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, Error, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior,
-    config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, params_from_iter,
+    Connection, Error, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, params_from_iter,
 };
 
 use super::{
@@ -25,11 +24,11 @@ use crate::{
     runtime::set_aside::{append, exists, free_name, sync_parent},
 };
 
-/// How long opening waits for a lock, such as that of a person's `sqlite3`.
-const BUSY_AT_OPEN: Duration = Duration::from_secs(5);
+/// How long a start waits for a lock, such as that of a person's `sqlite3`.
+pub(super) const BUSY_AT_START: Duration = Duration::from_secs(5);
 
 /// How long a commit waits for a lock: the driver's loop stands still meanwhile.
-const BUSY_AT_COMMIT: Duration = Duration::from_millis(500);
+pub(super) const BUSY_AT_COMMIT: Duration = Duration::from_millis(500);
 
 /// Only the owner reads what jobs run here.
 const MODE: u32 = 0o600;
@@ -51,14 +50,18 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the journal, or makes it where there is none; checks it, brings it to the current
-    /// version, and folds in what a killed agent left in the log.
-    pub(super) fn open(path: &Path, checkpoints: Checkpoints) -> Result<Self, Fault> {
+    /// version, and folds in what a killed agent left in the log. Waits so long for each lock.
+    pub(super) fn open(
+        path: &Path,
+        checkpoints: Checkpoints,
+        busy: Duration,
+    ) -> Result<Self, Fault> {
         let file = prepare_file(path)?;
         let mut connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
-        connection.busy_timeout(BUSY_AT_OPEN)?;
+        connection.busy_timeout(busy)?;
         connection.execute_batch(
             "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; \
              PRAGMA cache_size = -1024; PRAGMA synchronous = NORMAL",
@@ -136,12 +139,6 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves the files alone when it is dropped: SQLite would tidy them by their names, and the
-    /// names are no longer this journal's.
-    pub(super) fn abandon(&self) {
-        let _ = self.connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-    }
-
     /// Whether this error says that the file is damaged where opening it showed no damage.
     pub(super) fn is_damage(error: &Error) -> bool {
         matches!(
@@ -180,7 +177,7 @@ pub(super) fn replace(
 ) -> Result<(Store, PathBuf), String> {
     let aside = free_name(path, now);
     rename(path, &aside).map_err(|error| format!("it cannot be renamed: {error}"))?;
-    match Store::open(path, checkpoints) {
+    match Store::open(path, checkpoints, BUSY_AT_COMMIT) {
         Ok(store) => Ok((store, aside)),
         Err(fault) => {
             let _ = remove_new(path);

@@ -36,7 +36,7 @@ mod stopwatch;
 
 use std::{sync::Mutex, time::Duration};
 
-use prometheus::{Registry, TextEncoder};
+use prometheus::{Encoder as _, ProtobufEncoder, Registry, TextEncoder};
 
 use crate::machine::{Ask, CallError, Effect, Event, Exit, Mode, Reply, Signal, StartError, View};
 use catalog::Catalog;
@@ -69,6 +69,15 @@ impl Metrics {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("every metric has a name and a value, and a string can always be written to")
+    }
+
+    /// All metrics as Prometheus' protobuf messages, each after its length.
+    pub fn encode_protobuf(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ProtobufEncoder::new()
+            .encode(&self.registry.gather(), &mut bytes)
+            .expect("every metric has a name and a value, and memory can always be written to");
+        bytes
     }
 
     /// Shows how the agent stands.
@@ -142,6 +151,10 @@ impl Metrics {
             Effect::Signal { worker, signal } => {
                 all.signals_sent.with_label_values(&[signal_label(*signal)]).inc();
                 self.begin(Lap::Stop(*worker));
+            }
+            // Those that a reboot ended raise no event of their own.
+            Effect::Announce(report) if report.exit == Exit::Lost => {
+                all.workers_ended.with_label_values(&[exit_label(report.exit)]).inc();
             }
             Effect::Register(_) => self.begin(Lap::Register),
             Effect::Heartbeat { .. } => self.begin(Lap::Heartbeat),

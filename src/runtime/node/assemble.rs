@@ -1,20 +1,19 @@
 //! Putting an agent together, in the order in which a start can fail.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use anyhow::{Context as _, bail};
-use hyper_util::client::legacy::connect::HttpConnector;
+use anyhow::{Context as _, ensure};
 use rand::{TryRng as _, rngs::SysRng};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use tonic::transport::{Endpoint, server::TcpIncoming};
+use tonic::transport::Endpoint;
 use tracing::{info, warn};
 
 use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
 use crate::{
-    ids::MachineId,
+    ids::{MachineId, WorkerId},
     machine::{Event, Machine, Recovered, Report, Seed},
     mailbox::{Events, mailbox},
     rpc::{
@@ -34,26 +33,36 @@ use crate::{
         observer::Observers,
         output::OutputDir,
         ports::{Clock as _, Journal, Processes},
-        process::{InProcess, ProcessesConfig},
+        process::{
+            InProcess, ProcessesConfig, raise_descriptor_limit,
+            shim::{Known, ShimConfig, ShimProcesses},
+        },
         state_dir::{StateDir, boot_id},
+        tls::{ClientTls, H2, Incoming, ServerTls, connector},
     },
 };
 
 pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode> {
     let now = SystemClock.now();
-    let state = StateDir::open(&settings.state_dir)?;
-    let mut notices = state.notices().to_vec();
-    let (journal, recovered) = open_journal(&settings, &state, &mut notices)?;
+    raise_descriptor_limit().context("cannot raise the limit of open files")?;
+    let mut state = StateDir::open(&settings.state_dir)?;
+    let mut notices = Vec::new();
+    let (journal, mut recovered) = open_journal(&settings, &state, &mut notices)?;
     let (mailbox, inbox) = mailbox();
-    let processes = supervise(&settings, &state, mailbox.events())?;
+    let (processes, known) = supervise(&settings, &state, mailbox.events()).await?;
+    recover_from_shim(&mut recovered, &known, &mut notices);
+    let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
+    notices.extend_from_slice(state.notices());
 
+    let server_tls = settings.server_tls.clone().map(|tls| tls.load(&[H2])).transpose();
+    let server_tls = server_tls.context("cannot serve the gRPC API over TLS")?.map(Arc::new);
     let listener =
         TcpListener::bind(settings.bind).await.with_context(|| explain_bind(settings.bind))?;
     let address = listener.local_addr()?;
 
     let mut config = settings.machine.clone();
-    config.machine = settings.machine_id.clone().unwrap_or_else(|| state.machine_id().clone());
-    config.address = advertised(settings.advertise_host.as_deref(), address);
+    config.machine = machine_id;
+    config.address = advertised(settings.advertise.as_deref(), address);
     info!(
         machine_id = %config.machine, %address, advertised = config.address,
         controller = settings.controller, state_dir = %state.path().display(),
@@ -75,6 +84,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
             ("address".into(), address.to_string()),
             ("state directory".into(), state.path().display().to_string()),
             ("worker".into(), settings.worker.program.display().to_string()),
+            ("gRPC API".into(), describe_tls(&settings).into()),
         ],
         notices: notices.iter().map(ToString::to_string).collect(),
     };
@@ -90,8 +100,28 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         announce: announcer(settings.worker_finished),
     });
     let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = Incoming::new(listener, server_tls)?;
     Ok(BoundNode { driver, service, incoming, address, metrics, _state: state })
+}
+
+/// The name that the operator set, or the one that is kept. The controller knows workers by the name
+/// of their machine, so it does not change while any of them is alive or unreported.
+fn identify(
+    configured: Option<&MachineId>,
+    state: &mut StateDir,
+    recovered: &Recovered,
+) -> anyhow::Result<MachineId> {
+    let kept = state.machine_id().clone();
+    let Some(configured) = configured.filter(|id| **id != kept) else { return Ok(kept) };
+    let bound = recovered.workers.iter().filter(|worker| worker.reported_at.is_none()).count();
+    ensure!(
+        bound == 0,
+        "this machine's id is {kept:?} and {bound} of its workers are alive or not reported yet, so \
+         it cannot become {configured:?} now: start once more as {kept:?} and stop the workers, or \
+         keep that id"
+    );
+    state.keep_machine_id(configured);
+    Ok(configured.clone())
 }
 
 fn open_journal(
@@ -112,19 +142,51 @@ fn open_journal(
     }
 }
 
-fn supervise(
+/// The parent of the workers, and what it knows of workers that are alive or have ended.
+async fn supervise(
     settings: &NodeBuilder,
     state: &StateDir,
     events: Events,
-) -> anyhow::Result<Box<dyn Processes>> {
+) -> anyhow::Result<(Box<dyn Processes>, Vec<Known>)> {
     let output = OutputDir::create(state.output())
         .with_context(|| format!("cannot make {}", state.output().display()))?;
     let config = ProcessesConfig { command: settings.worker.clone(), output };
     match &settings.supervision {
-        Supervision::InProcess => Ok(Box::new(
-            InProcess::start(config, events).context("cannot start supervising workers")?,
-        )),
-        Supervision::Shim(_) => bail!("not yet"),
+        Supervision::InProcess => {
+            let processes =
+                InProcess::start(config, events).context("cannot start supervising workers")?;
+            Ok((Box::new(processes), Vec::new()))
+        }
+        Supervision::Shim(program) => {
+            let mut shim = ShimConfig::new(state.path());
+            shim.program.clone_from(program);
+            let (processes, known) = ShimProcesses::start(config, shim, events)
+                .await
+                .context("cannot reach a shim to run workers")?;
+            Ok((Box::new(processes), known))
+        }
+    }
+}
+
+/// Adds the workers that only the shim knows: the journal was lost, or is older than they are.
+fn recover_from_shim(recovered: &mut Recovered, known: &[Known], notices: &mut Vec<Notice>) {
+    let journaled: BTreeSet<WorkerId> = recovered.workers.iter().map(|worker| worker.id).collect();
+    let strangers = known.iter().filter(|known| !journaled.contains(&known.worker));
+    for stranger in strangers {
+        let id = stranger.worker;
+        match stranger.worker() {
+            Some(worker) => {
+                notices.push(Notice::new(format!(
+                    "Worker {id} is not in the journal, but the shim knows it: it is taken over."
+                )));
+                recovered.workers.push(worker);
+            }
+            None => notices.push(Notice::new(format!(
+                "Worker {id} (pid {}) is not in the journal, and what the shim says of it cannot be \
+                 read: it is left alone. End it by hand if it is still alive.",
+                stranger.process.pid
+            ))),
+        }
     }
 }
 
@@ -142,17 +204,24 @@ fn controller_client(
                 settings.controller
             )
         })?;
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.enforce_http(false);
+    let tls = settings.controller_tls.clone().map(ClientTls::load).transpose();
+    let tls = tls.context("cannot call the controller over TLS")?.map(Arc::new);
     let on_connect = move || events.send(Event::Connected);
-    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector, on_connect))
+    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector(tls), on_connect))
+}
+
+fn describe_tls(settings: &NodeBuilder) -> &'static str {
+    match &settings.server_tls {
+        None => "without TLS",
+        Some(ServerTls { client_ca: None, .. }) => "over TLS",
+        Some(ServerTls { client_ca: Some(_), .. }) => "over TLS, with certificates of the callers",
+    }
 }
 
 fn explain_bind(address: SocketAddr) -> String {
     format!(
         "cannot bind {address} for the gRPC API: is another agent running here? \
-         `--bind` and ARROYO__NODE__RPC_PORT choose another address"
+         --bind-address and --rpc-port, or ARROYO__NODE__RPC_PORT, choose another address"
     )
 }
 

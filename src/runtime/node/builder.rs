@@ -10,7 +10,10 @@ use crate::{
     ids::MachineId,
     machine,
     rpc::{client::CallSettings, convert::DialectPolicy, wire::WorkerFinishedReq},
-    runtime::process::WorkerCommand,
+    runtime::{
+        process::WorkerCommand,
+        tls::{ClientTls, ServerTls},
+    },
 };
 
 /// Collects an agent's settings. Every one has a default.
@@ -19,8 +22,10 @@ pub struct NodeBuilder {
     pub(super) machine_id: Option<MachineId>,
     pub(super) worker_finished: Option<mpsc::Sender<WorkerFinishedReq>>,
     pub(super) bind: SocketAddr,
-    pub(super) advertise_host: Option<String>,
+    pub(super) server_tls: Option<ServerTls>,
+    pub(super) advertise: Option<String>,
     pub(super) controller: String,
+    pub(super) controller_tls: Option<ClientTls>,
     pub(super) state_dir: PathBuf,
     pub(super) worker: WorkerCommand,
     pub(super) supervision: Supervision,
@@ -35,8 +40,8 @@ pub struct NodeBuilder {
 pub enum Supervision {
     /// The process of the agent. The workers outlive it, their exit statuses do not.
     InProcess,
-    /// A shim of their own, which outlives the agent: this program, called with
-    /// `shim --socket PATH`. A new agent takes it over with everything it knows.
+    /// A shim, which outlives the agent: this program, called as `PROGRAM shim --state-dir DIR`.
+    /// The next agent takes it over with everything it knows.
     Shim(PathBuf),
 }
 
@@ -55,8 +60,10 @@ impl Default for NodeBuilder {
             machine_id: None,
             worker_finished: None,
             bind: SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT)),
-            advertise_host: None,
+            server_tls: None,
+            advertise: None,
             controller: format!("http://localhost:{DEFAULT_CONTROLLER_PORT}"),
+            controller_tls: None,
             state_dir: default_state_dir(),
             worker: WorkerCommand::new("arroyo"),
             supervision: Supervision::InProcess,
@@ -75,7 +82,7 @@ pub const DEFAULT_CONTROLLER_PORT: u16 = 5116;
 
 /// `/var/lib/arroyo-node` for root, else `$XDG_STATE_HOME/arroyo-node` or
 /// `~/.local/state/arroyo-node`.
-fn default_state_dir() -> PathBuf {
+pub fn default_state_dir() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
     match state {
@@ -103,10 +110,22 @@ impl NodeBuilder {
         self
     }
 
-    /// The host under which the controller reaches this agent. Default: the bound address, or an
-    /// address of this machine that others can call.
-    pub fn advertise_host(mut self, host: impl Into<String>) -> Self {
-        self.advertise_host = Some(host.into());
+    /// Serve over TLS. Default: without.
+    pub fn server_tls(mut self, tls: ServerTls) -> Self {
+        self.server_tls = Some(tls);
+        self
+    }
+
+    /// `HOST` or `HOST:PORT` under which the controller reaches this agent. Default: the bound
+    /// address, or an address of this machine that others can call.
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertise = Some(address.into());
+        self
+    }
+
+    /// Call the controller over TLS, whatever its URL's scheme. Default: without.
+    pub fn controller_tls(mut self, tls: ClientTls) -> Self {
+        self.controller_tls = Some(tls);
         self
     }
 

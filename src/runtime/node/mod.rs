@@ -16,11 +16,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::transport::server::TcpIncoming;
 
-pub use builder::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, JournalKind, NodeBuilder, Supervision};
+pub use builder::{
+    DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, JournalKind, NodeBuilder, Supervision, default_state_dir,
+};
 
-use super::{driver::Driver, metrics::Metrics, shutdown::ShutdownGuard, state_dir::StateDir};
+use super::{
+    driver::Driver, metrics::Metrics, shutdown::ShutdownGuard, state_dir::StateDir, tls::Incoming,
+};
 use crate::{
     ids::MachineId,
     machine::View,
@@ -103,7 +106,7 @@ impl NodeServer {
 pub struct BoundNode {
     driver: Driver,
     service: NodeService,
-    incoming: TcpIncoming,
+    incoming: Incoming,
     address: SocketAddr,
     metrics: Arc<Metrics>,
     /// Keeps other agents out of the directory.

@@ -1,11 +1,16 @@
 //! The engine's walks: finds what is alive of the workers that are due, and signals it.
 
-use std::{mem, time::Instant};
+use std::{io, mem, time::Instant};
+
+use nix::{
+    sys::wait::{Id, WaitPidFlag, waitid},
+    unistd::Pid,
+};
 
 use super::{
-    engine::{Engine, Notice},
+    engine::{Engine, Notice, Reaper},
     pidfd::Pidfd,
-    procfs::{Stat, Table},
+    procfs::{self, Stat, Table},
     supervised::{Leader, Supervised, Task},
     tree::{self, Kin},
 };
@@ -17,7 +22,7 @@ impl Engine {
         if self.due.is_empty() {
             return;
         }
-        let table = match Table::read() {
+        let table = match self.table() {
             Ok(table) => table,
             Err(error) => return self.walk_failed(now, &error.to_string(), notices),
         };
@@ -42,6 +47,29 @@ impl Engine {
                 Task::Clear { .. } => self.kill(worker, &members, now),
             };
             self.complain(worker, failure, notices);
+        }
+    }
+
+    /// Every process that may be one of those sought.
+    fn table(&self) -> io::Result<Table> {
+        if self.reaper == Reaper::Another || !procfs::lists_children() {
+            return Table::read();
+        }
+        let others = self.workers.iter().filter(|(worker, _)| !self.due.contains(worker));
+        let leaders = others.filter_map(|(_, other)| other.leader.process());
+        Table::read_descendants(&leaders.map(|leader| leader.pid).collect())
+    }
+
+    /// Reaps the dead that were left to this process. Leaders are reaped in their own time.
+    pub(super) fn reap_orphans(&mut self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        // The first dead child is shown each time: behind a leader, orphans have to wait.
+        while let Some(pid) = first_dead_child() {
+            let leaders = self.workers.values().filter_map(|worker| worker.leader.process());
+            if leaders.into_iter().any(|leader| leader.pid == pid.as_raw().unsigned_abs()) {
+                return;
+            }
+            let _ = waitid(Id::Pid(pid), flags);
         }
     }
 
@@ -88,7 +116,7 @@ impl Engine {
         failure
     }
 
-    fn kill_one(&mut self, worker: WorkerId, process: Process) -> std::io::Result<()> {
+    fn kill_one(&mut self, worker: WorkerId, process: Process) -> io::Result<()> {
         let Some(supervised) = self.workers.get_mut(&worker) else { return Ok(()) };
         match &supervised.leader {
             Leader::Running { process: leader, watch } if *leader == process => {
@@ -116,6 +144,17 @@ impl Engine {
             notices.push(Notice::SignalFailed { worker, error });
         }
     }
+}
+
+fn first_dead_child() -> Option<Pid> {
+    // SAFETY: all zeroes is a valid siginfo_t, which is what waitid wants to write to; after it
+    // the pid is what the union holds, zero if nobody is dead.
+    let pid = unsafe {
+        let mut info = mem::zeroed::<libc::siginfo_t>();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, flags) == 0 { info.si_pid() } else { 0 }
+    };
+    (pid != 0).then(|| Pid::from_raw(pid))
 }
 
 /// SIGTERM to each once: to the group in one go, and to those that have left it.

@@ -23,7 +23,7 @@ use std::{
 use thiserror::Error;
 
 use super::procfs::WORKER_ID_VARIABLE;
-use crate::machine::Launch;
+use crate::machine::{Launch, SpawnError};
 
 const OWN_PREFIX: &[u8] = b"ARROYO_NODE__";
 
@@ -59,6 +59,12 @@ impl WorkerCommand {
             envp: environment(launch, inherited)?,
             cwd: cwd.map(|path| c_string(path.into_os_string().into_vec())).transpose()?,
         })
+    }
+
+    /// What to tell of a launch that failed.
+    pub(super) fn spawn_error(&self, reason: &str) -> SpawnError {
+        let program = self.program.to_string_lossy().as_ref().into();
+        SpawnError { program, reason: reason.into() }
     }
 
     /// The paths at which the program may be, in the order of `execvp`.

@@ -44,6 +44,7 @@ use crate::{
 /// See the module's words.
 pub(super) struct Engine {
     pub(super) epoll: Epoll,
+    pub(super) reaper: Reaper,
     spawner: Spawner,
     pub(super) workers: BTreeMap<WorkerId, Supervised>,
     /// Whose leader or victim a token in `epoll` is.
@@ -53,6 +54,16 @@ pub(super) struct Engine {
     pub(super) due: BTreeSet<WorkerId>,
     /// Workers whose task is `Clear`.
     pub(super) clearing: BTreeSet<WorkerId>,
+}
+
+/// Who becomes the parent of processes that lost theirs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reaper {
+    /// Some other process.
+    Another,
+    /// This one: it has one thread, and is a child subreaper. It reaps them, and need look for
+    /// its workers' processes nowhere but among its descendants.
+    This,
 }
 
 /// What the engine has to say after a turn.
@@ -76,9 +87,10 @@ pub(super) enum Adoption {
 }
 
 impl Engine {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(reaper: Reaper) -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            reaper,
             spawner: Spawner::new()?,
             workers: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -156,6 +168,19 @@ impl Engine {
         Ok(Adoption::Ending)
     }
 
+    /// Takes over a worker of which a handle is held, be it alive or not. When this fails, the
+    /// handle comes back.
+    pub(super) fn take_over(
+        &mut self,
+        worker: WorkerId,
+        process: Process,
+        pidfd: Pidfd,
+    ) -> Result<(), (Option<Pidfd>, io::Error)> {
+        let watch = self.watch(worker, pidfd).map_err(|(pidfd, error)| (Some(pidfd), error))?;
+        self.workers.insert(worker, Supervised::new(Leader::Running { process, watch }));
+        Ok(())
+    }
+
     /// Has the next turn signal everything of this worker. Nothing happens if it has ended.
     pub(super) fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let Some(supervised) = self.workers.get_mut(&worker) else { return };
@@ -184,6 +209,9 @@ impl Engine {
         let mut notices = Vec::new();
         self.walk(now, &mut notices);
         self.settle(now, &mut notices);
+        if self.reaper == Reaper::This {
+            self.reap_orphans();
+        }
         notices
     }
 

@@ -5,24 +5,28 @@
 //!                     tree ─▶ whose is a process
 //!                        ╲        │        ╱
 //!                          engine (+ clear)
-//!                                 │
-//!                            in_process
+//!                            ╱         ╲
+//!       supervisor, in_process         shim ─ ─ ─ client, in the agent
 //! ```
 
 mod clear;
 mod command;
+mod descriptors;
 mod engine;
 mod in_process;
 mod inspect;
 mod pidfd;
 mod procfs;
+pub mod shim;
 mod spawn;
 mod supervised;
+mod supervisor;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub use command::{CommandError, Image, Inherited, WorkerCommand};
+pub use descriptors::raise_descriptor_limit;
 pub use in_process::{InProcess, ProcessesConfig};
-pub use inspect::{alive_of, send_signal};
+pub use inspect::{Marked, alive_of, alive_with, identify, send_signal};

@@ -1,9 +1,11 @@
 //! What `/proc` tells of processes: kinship, start time, and whose worker a process calls itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _},
+    path::Path,
+    process,
 };
 
 use crate::{ids::WorkerId, machine::Process};
@@ -39,7 +41,7 @@ pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
         Err(error) => return Err(error),
     };
     match parse_stat(&buffer[..length]) {
-        Some(stat) => Ok(Some(stat)),
+        Some(stat) => Ok(stat),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("/proc/{pid}/stat is not in the form that proc(5) describes"),
@@ -48,8 +50,9 @@ pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
 }
 
 /// The name stands in parentheses and may itself contain spaces and parentheses, but nothing
-/// after it does: so the last `)` ends it.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+/// after it does: so the last `)` ends it. `Some(None)`: the process was reaped while the kernel
+/// made the line, so that its group and session are given as -1. `None`: it is no such line.
+fn parse_stat(line: &[u8]) -> Option<Option<Stat>> {
     let text = |bytes| std::str::from_utf8(bytes).ok();
     let open = line.iter().position(|&byte| byte == b'(')?;
     let close = line.iter().rposition(|&byte| byte == b')')?;
@@ -58,23 +61,36 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     // Field 3, the state, comes first here; field 22, the start time, 19 fields later.
     let mut fields = text(line.get(close + 1..)?)?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    let parent = fields.next()?.parse().ok()?;
-    let group = fields.next()?.parse().ok()?;
-    let session = fields.next()?.parse().ok()?;
+    let parent: i32 = fields.next()?.parse().ok()?;
+    let group: i32 = fields.next()?.parse().ok()?;
+    let session: i32 = fields.next()?.parse().ok()?;
     let start_time = fields.nth(15)?.parse().ok()?;
-    Some(Stat { process: Process { pid, start_time }, state, parent, group, session })
+    let process = Process { pid, start_time };
+    let kin = [parent, group, session].map(u32::try_from);
+    let [Ok(parent), Ok(group), Ok(session)] = kin else { return Some(None) };
+    Some(Some(Stat { process, state, parent, group, session }))
 }
 
 /// The worker that this process was started for, by its environment; `None` also when there is
 /// no such process any more or its environment may not be read.
 pub(super) fn worker_of(process: Process) -> Option<WorkerId> {
-    let environ = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
-    let worker = environ.split(|&byte| byte == 0).find_map(|variable| {
+    environment(process).as_deref().and_then(worker_in)
+}
+
+/// The variables with which this process was started, each ended by a zero byte.
+pub(super) fn environment(process: Process) -> Option<Vec<u8>> {
+    let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
+    // The pid may have gone to somebody else just before that read.
+    is_same(process).then_some(environment)
+}
+
+/// The worker that an environment names.
+pub(super) fn worker_in(environment: &[u8]) -> Option<WorkerId> {
+    let worker = environment.split(|&byte| byte == 0).find_map(|variable| {
         let id = variable.strip_prefix(WORKER_ID_VARIABLE.as_bytes())?.strip_prefix(b"=")?;
         std::str::from_utf8(id).ok()?.parse().ok()
     })?;
-    // The pid may have gone to somebody else just before that read.
-    is_same(process).then_some(WorkerId(worker))
+    Some(WorkerId(worker))
 }
 
 /// Whether the pid is still this process's.
@@ -82,10 +98,9 @@ pub(super) fn is_same(process: Process) -> bool {
     matches!(stat(process.pid), Ok(Some(stat)) if stat.process == process)
 }
 
-/// All processes of the machine (of this pid namespace), by pid.
+/// Processes by pid.
 ///
-/// Not a snapshot: processes start and end while it is taken. A process started meanwhile mostly
-/// has a higher pid than all others and is still met.
+/// Not a snapshot: processes start and end while it is taken.
 pub(super) struct Table {
     /// In clock ticks since boot, as start times are.
     pub(super) began_at: u64,
@@ -93,6 +108,8 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// All processes of the machine (of this pid namespace). One that is started meanwhile mostly
+    /// has a higher pid than all others and is still met.
     pub(super) fn read() -> io::Result<Self> {
         let began_at = ticks_since_boot()?;
         let mut processes = BTreeMap::new();
@@ -106,6 +123,55 @@ impl Table {
         }
         Ok(Self { began_at, processes })
     }
+
+    /// The descendants of this process, which must have one thread and be their subreaper;
+    /// without the children to be skipped and what is below them.
+    ///
+    /// Misses nobody: who loses its parent meanwhile becomes a child of this process, whose list
+    /// of children only it can shorten, and which is read until it holds nobody new.
+    pub(super) fn read_descendants(skip: &BTreeSet<u32>) -> io::Result<Self> {
+        let began_at = ticks_since_boot()?;
+        let mut processes = BTreeMap::new();
+        loop {
+            let mut unseen = children(process::id())?;
+            unseen.retain(|pid| !skip.contains(pid) && !processes.contains_key(pid));
+            if unseen.is_empty() {
+                return Ok(Self { began_at, processes });
+            }
+            while let Some(pid) = unseen.pop() {
+                if !processes.contains_key(&pid)
+                    && let Some(stat) = stat(pid)?
+                {
+                    processes.insert(pid, stat);
+                    unseen.extend(children(pid)?);
+                }
+            }
+        }
+    }
+}
+
+/// Whether this kernel lists the children of processes (`CONFIG_PROC_CHILDREN`).
+pub(super) fn lists_children() -> bool {
+    Path::new("/proc/thread-self/children").exists()
+}
+
+fn children(pid: u32) -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    let threads = match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads,
+        Err(error) if is_gone(&error) => return Ok(children),
+        Err(error) => return Err(error),
+    };
+    for thread in threads {
+        let list = match thread.and_then(|thread| fs::read(thread.path().join("children"))) {
+            Ok(list) => list,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let list = String::from_utf8_lossy(&list);
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    Ok(children)
 }
 
 fn ticks_since_boot() -> io::Result<u64> {
@@ -129,13 +195,19 @@ mod tests {
     #[test]
     fn a_name_may_contain_spaces_and_parentheses() {
         let line = b"4711 (a) S 1 (b)) R 12 34 56 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        let stat = parse_stat(line).unwrap();
+        let stat = parse_stat(line).unwrap().unwrap();
         assert_eq!(stat.process, Process { pid: 4711, start_time: 987_654 });
         assert_eq!(
             (stat.state, stat.parent, stat.group, stat.session),
             (b'R', 12, 34, 56),
             "the name ends at the last parenthesis"
         );
+    }
+
+    #[test]
+    fn a_process_that_is_reaped_meanwhile_is_none() {
+        let line = b"4711 (sh) X 0 -1 -1 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(parse_stat(line), Some(None));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-use super::{command::Image, pidfd::Pidfd, procfs};
+use super::{command::Image, descriptors::limit_before, pidfd::Pidfd, procfs};
 use crate::machine::Process;
 
 /// A process just started, not yet waited for.
@@ -63,6 +63,7 @@ impl Spawner {
             envp: envp.as_ptr(),
             cwd: image.cwd.as_ref().map_or(ptr::null(), |cwd| cwd.as_ptr()),
             stdio: [self.null.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
+            descriptors: limit_before(),
             failed_at: AtomicI32::new(Step::None as i32),
             errno: AtomicI32::new(0),
         };
@@ -118,7 +119,7 @@ impl Spawner {
     }
 }
 
-/// What the child is to do, and where it says that it could not. Resource limits, user and group,
+/// What the child is to do, and where it says that it could not. Further resource limits, user and group,
 /// `no_new_privs` or joining a cgroup (by a descriptor of its `cgroup.procs`) belong here, each as
 /// plain data and one more step of [`Order::run`].
 struct Order {
@@ -127,6 +128,7 @@ struct Order {
     envp: *const *const c_char,
     cwd: *const c_char,
     stdio: [c_int; 3],
+    descriptors: Option<libc::rlimit>,
     failed_at: AtomicI32,
     errno: AtomicI32,
 }
@@ -167,6 +169,10 @@ impl Order {
                 return Step::Cwd;
             }
             close_on_exec_above_stdio();
+            if let Some(limit) = &self.descriptors {
+                // Only ever lowers it, which cannot fail.
+                libc::setrlimit(libc::RLIMIT_NOFILE, limit);
+            }
             default_signals();
             self.exec();
         }

@@ -87,7 +87,7 @@ impl Supervised {
 
 impl Leader {
     /// How long the parent of a foreign leader is given to reap it.
-    const REAPING: Duration = Duration::from_secs(2);
+    const REAPING: Duration = Duration::from_secs(1);
 
     pub(super) fn process(&self) -> Option<Process> {
         match self {

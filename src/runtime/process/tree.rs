@@ -79,8 +79,9 @@ impl Owners<'_> {
             exactly.extend(kin.known.iter().map(|&process| (process, kin.worker)));
             let Some((leader, pidfd)) = kin.leader else { continue };
             exactly.insert(leader, kin.worker);
-            // Asked after the table was read: so the pid was its own all the while.
-            if pidfd.is_some_and(Pidfd::is_unreaped) {
+            // Asked after the table was read: so the pid was its own all the while. The others'
+            // ends are told by their pidfds.
+            if pidfd.is_some_and(|pidfd| !kin.sought || pidfd.is_unreaped()) {
                 sessions.insert(leader.pid, kin.worker);
             }
         }

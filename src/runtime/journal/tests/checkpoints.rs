@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::runtime::journal::checkpoint::TRUNCATE_AT;
+use crate::runtime::journal::checkpoint::{TRUNCATE_AT, tidy};
 
 /// One page of the log with its header.
 const FRAME: u64 = 4_096 + 24;
@@ -48,6 +48,21 @@ fn without_a_thread_the_log_grows_until_it_is_told_not_to() {
     }
     assert!(log_length(&dir.journal()) >= 3_000 * FRAME);
     journal.checkpoint().unwrap();
+    assert_eq!(log_length(&dir.journal()), 0);
+}
+
+#[test]
+fn a_log_that_outran_its_checkpoints_is_emptied() {
+    let dir = Dir::new();
+    let (mut journal, ..) = open(&dir.journal());
+    let thread = sqlite(&dir.journal());
+    // A log of ordinary length is left for the next commits to write over.
+    (0..1_000).for_each(|number| journal.commit(&change(number)).unwrap());
+    tidy(&thread).unwrap();
+    assert!(log_length(&dir.journal()) > 1_000 * FRAME);
+
+    (0..5_000).for_each(|number| journal.commit(&change(number)).unwrap());
+    tidy(&thread).unwrap();
     assert_eq!(log_length(&dir.journal()), 0);
 }
 

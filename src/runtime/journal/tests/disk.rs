@@ -207,3 +207,17 @@ fn a_damaged_journal_on_a_read_only_disk_waits() {
         assert!(dir.join(ASIDE).exists());
     });
 }
+
+#[test]
+fn where_no_new_journal_can_be_made_the_old_one_keeps_its_place() {
+    on_tmpfs("size=1m", |dir| {
+        let path = dir.join("journal.sqlite");
+        let garbage = "not a database. ".repeat(1_000);
+        fs::write(&path, &garbage).unwrap();
+        fill(dir);
+        let (_journal, _, notices) = open(&path);
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), garbage);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 2, "the journal, and what fills the disk");
+    });
+}

@@ -65,11 +65,16 @@ fn the_leader_is_reaped_and_forgotten() {
 
 fn failure(program: PathBuf) -> SpawnError {
     let mut bench = Bench::running(WorkerCommand::new(program));
-    bench.spawn("");
-    match bench.next() {
-        Event::SpawnFailed { error, .. } => error,
-        other => panic!("{other:?} instead of SpawnFailed"),
-    }
+    let mut failure = None;
+    eventually("no other test's child still has the program open for writing", || {
+        bench.spawn("");
+        match bench.next() {
+            Event::SpawnFailed { error, .. } => failure = Some(error),
+            other => panic!("{other:?} instead of SpawnFailed"),
+        }
+        failure.as_ref().is_some_and(|error| !error.reason.contains("Text file busy"))
+    });
+    failure.unwrap()
 }
 
 /// A program that would say that it ran, if it could be run.

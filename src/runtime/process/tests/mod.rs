@@ -3,6 +3,7 @@
 
 mod adoption;
 mod lives;
+mod replaced;
 mod trees;
 
 use std::{

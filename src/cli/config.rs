@@ -1,0 +1,22 @@
+//! `arroyo-node config`: what `arroyo-node node` would run with. It takes the same flags.
+
+use super::{Exit, Failure, Options, node, stdout};
+
+pub(super) const HELP: &str = "\
+The output is TOML; the comment after each setting is the file, the variable or the flag that it
+comes from. Secrets are not shown. Nothing is started, bound or written.";
+
+pub(super) fn run(args: &node::Args, options: &Options) -> Result<Exit, Failure> {
+    let settings = args.settings(options)?;
+    for notice in &settings.notices {
+        eprintln!("note: {notice}");
+    }
+    stdout::say(format_args!("{}", settings.render()));
+    stdout::say(format_args!("# the controller is at {}", settings.stock.controller_url()));
+    stdout::say(format_args!("# the state directory is {}", node::state_dir(&settings).display()));
+    let worker = node::worker_command(&settings, options)?;
+    let words = [worker.program.into_os_string()].into_iter().chain(worker.args);
+    let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    stdout::say(format_args!("# workers are run as {}", words.join(" ")));
+    Ok(Exit::Ok)
+}

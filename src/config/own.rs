@@ -1,0 +1,232 @@
+//! The settings that only this agent has: `arroyo-node.toml` and `ARROYO_NODE__*`. A stock worker,
+//! which refuses keys that it does not know, reads neither.
+//!
+//! Every default is that of the code which the setting is for; `arroyo-node.example.toml` documents
+//! them all, and a test compares the two.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{Auto, DialectSetting, Optionally, Time};
+use crate::{
+    machine::{Backoff, Config},
+    rpc::client::CallSettings,
+};
+
+/// The agent's own settings.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Own {
+    /// Where the agent keeps what must outlive it.
+    pub state_dir: Auto<PathBuf>,
+    /// `HOST` or `HOST:PORT` under which the controller reaches this agent.
+    pub advertise_address: Auto<String>,
+    /// In which dialect ends of workers are reported.
+    pub dialect: DialectSetting,
+    /// From a forced stop's SIGTERM to its SIGKILL.
+    pub kill_after: Time,
+    /// How long StopWorker waits for the end before it answers.
+    pub reply_wait: Time,
+    /// How long StartWorker waits for the workers it supersedes.
+    pub supersede_wait: Time,
+    /// Stop all workers after this long without a controller.
+    pub fence_after: Optionally,
+    /// Let a process of its own be the parent of the workers.
+    pub shim: bool,
+    /// What is run as a worker.
+    pub worker: Worker,
+    /// How the agent ends.
+    pub shutdown: Shutdown,
+    /// How the controller hears that the agent lives.
+    pub heartbeat: Heartbeat,
+    /// How an unreachable controller is tried again.
+    pub backoff: BackoffTimes,
+    /// How the controller is called.
+    pub calls: Calls,
+    /// How ends are reported.
+    pub reports: Reports,
+    /// How long ended workers are remembered.
+    pub retention: Retention,
+}
+
+/// What is run as a worker.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Worker {
+    /// The program.
+    pub command: Auto<PathBuf>,
+    /// Its arguments.
+    pub args: Auto<Vec<String>>,
+}
+
+/// How the agent ends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// From SIGTERM to SIGKILL for every worker.
+    pub kill_after: Time,
+    /// How long to go on without workers, to deliver reports.
+    pub patience: Time,
+}
+
+/// How the controller hears that the agent lives.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Heartbeat {
+    /// Between two heartbeats.
+    pub every: Time,
+    /// How far a heartbeat's time is moved at random.
+    pub jitter: Time,
+}
+
+/// How an unreachable controller is tried again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct BackoffTimes {
+    /// The first wait; it doubles from there.
+    pub first: Time,
+    /// The longest wait.
+    pub most: Time,
+}
+
+/// How the controller is called.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Calls {
+    /// How long a call may take.
+    pub deadline: Time,
+    /// How long connecting may take.
+    pub connect_deadline: Time,
+    /// How often an open connection is tested.
+    pub keepalive_every: Time,
+    /// How long the answer to that may take.
+    pub keepalive_patience: Time,
+}
+
+/// How ends are reported.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Reports {
+    /// Reports that may be on their way at the same time.
+    pub in_flight: NonZeroUsize,
+}
+
+/// How long ended workers are remembered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Retention {
+    /// After the report was acknowledged.
+    pub time: Time,
+    /// How many at most.
+    pub workers: usize,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        let machine = defaults();
+        Self {
+            state_dir: Auto::Auto,
+            advertise_address: Auto::Auto,
+            dialect: DialectSetting::default(),
+            kill_after: Time(machine.kill_after),
+            reply_wait: Time(machine.reply_wait),
+            supersede_wait: Time(machine.supersede_wait),
+            fence_after: Optionally(machine.fence_after.map(Time)),
+            shim: true,
+            worker: Worker::default(),
+            shutdown: Shutdown::default(),
+            heartbeat: Heartbeat::default(),
+            backoff: BackoffTimes::default(),
+            calls: Calls::default(),
+            reports: Reports::default(),
+            retention: Retention::default(),
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        let machine = defaults();
+        Self {
+            kill_after: Time(machine.shutdown_kill_after),
+            patience: Time(machine.shutdown_patience),
+        }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        let machine = defaults();
+        Self { every: Time(machine.heartbeat_every), jitter: Time(machine.heartbeat_jitter) }
+    }
+}
+
+impl Default for BackoffTimes {
+    fn default() -> Self {
+        let Backoff { first, most } = defaults().backoff;
+        Self { first: Time(first), most: Time(most) }
+    }
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        let calls = CallSettings::default();
+        Self {
+            deadline: Time(calls.deadline),
+            connect_deadline: Time(calls.connect_deadline),
+            keepalive_every: Time(calls.keepalive.0),
+            keepalive_patience: Time(calls.keepalive.1),
+        }
+    }
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self { in_flight: defaults().reports_in_flight }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let machine = defaults();
+        Self { time: Time(machine.retain_for), workers: machine.retain_most }
+    }
+}
+
+fn defaults() -> Config {
+    Config::new("".into())
+}
+
+impl Own {
+    /// What is wrong with settings that are each well-formed: the key, and what it must be.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, String)> {
+        let positive = [
+            ("heartbeat.every", self.heartbeat.every),
+            ("backoff.first", self.backoff.first),
+            ("calls.deadline", self.calls.deadline),
+            ("calls.connect-deadline", self.calls.connect_deadline),
+            ("calls.keepalive-every", self.calls.keepalive_every),
+            ("calls.keepalive-patience", self.calls.keepalive_patience),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, time)| time.0.is_zero()) {
+            return Some((key, "more than zero".into()));
+        }
+        let every = self.heartbeat.every;
+        if self.heartbeat.jitter >= every {
+            return Some(("heartbeat.jitter", format!("less than heartbeat.every, {every}")));
+        }
+        if self.calls.deadline > every {
+            let must =
+                format!("at most heartbeat.every, {every}: a mute controller would delay it");
+            return Some(("calls.deadline", must));
+        }
+        if self.backoff.most < self.backoff.first {
+            return Some((
+                "backoff.most",
+                format!("at least backoff.first, {}", self.backoff.first),
+            ));
+        }
+        None
+    }
+}

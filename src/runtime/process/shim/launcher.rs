@@ -1,0 +1,213 @@
+//! Finds the shim of a state directory, or starts one, and greets it.
+
+use std::{
+    env,
+    ffi::CString,
+    fs::File,
+    io::{self, Read as _, Seek as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{self, Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use thiserror::Error;
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    super::{command::Image, pidfd::Pidfd, spawn::Spawner},
+    client::ShimConfig,
+    link::{Incoming, Link},
+    protocol::{self, Answer, Ask, KnownWorker, Tell},
+    socket::{self, Connection},
+};
+use crate::machine::Exit;
+
+/// How long a shim may take to start, and to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why there is no shim to work with.
+#[derive(Debug, Error)]
+pub enum ShimError {
+    /// It could not be started.
+    #[error("cannot start the shim {}: {reason}", program.display())]
+    Start {
+        /// What was to be run.
+        program: PathBuf,
+        /// Why it was not, or what it said.
+        reason: String,
+    },
+    /// Nobody listens, though one was started.
+    #[error("cannot connect to the shim at {}: {error}", socket.display())]
+    Connect {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// The operating system's word.
+        error: io::Error,
+    },
+    /// It does not talk to this agent.
+    #[error("the shim refuses this agent: {0}; stop the workers and the shim, then try again")]
+    Refused(String),
+    /// It was connected to and then failed.
+    #[error("the shim does not work: {0}")]
+    Broken(#[from] io::Error),
+    /// The thread that watches the workers of a dead shim could not be started.
+    #[error("cannot start the thread that watches workers: {0}")]
+    Watcher(io::Error),
+}
+
+/// A shim that has been greeted.
+pub(super) struct Greeted {
+    pub(super) link: Link,
+    /// Ready when the link is. A duplicate, so that the link itself can be shared.
+    pub(super) ready: AsyncFd<OwnedFd>,
+    /// All workers that it knows.
+    pub(super) known: Vec<KnownWorker>,
+}
+
+/// The shim that runs, started if none does.
+pub(super) async fn find_or_start(config: &ShimConfig) -> Result<Greeted, ShimError> {
+    const RETRY: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + PATIENCE;
+    let mut started = false;
+    loop {
+        match find(config).await {
+            Err(ShimError::Connect { .. }) if !started => {
+                start(config).await?;
+                started = true;
+            }
+            // One that is about to end still has the lock, or listened but did not answer.
+            Err(ShimError::Connect { .. } | ShimError::Broken(_)) if Instant::now() < deadline => {
+                sleep(RETRY).await;
+                started = false;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The shim that runs.
+pub(super) async fn find(config: &ShimConfig) -> Result<Greeted, ShimError> {
+    let connection = Connection::open(&config.state_dir).map_err(|error| ShimError::Connect {
+        socket: config.state_dir.join(socket::NAME),
+        error,
+    })?;
+    greet(connection).await
+}
+
+async fn greet(connection: Connection) -> Result<Greeted, ShimError> {
+    let ready = readiness(connection.as_fd())?;
+    let mut link = Link::new(connection);
+    link.send(
+        protocol::Request::from(Ask::Hello(protocol::Hello {
+            version: protocol::VERSION,
+            lowest: protocol::LOWEST_VERSION,
+            capabilities: 0,
+        })),
+        Vec::new(),
+    );
+    link.send(protocol::Request::from(Ask::List(protocol::List {})), Vec::new());
+    let known = timeout(PATIENCE, introduction(&mut link, &ready)).await;
+    let known = known.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(Greeted { link, ready, known })
+}
+
+/// Hears the shim's welcome and its list.
+async fn introduction(
+    link: &mut Link,
+    ready: &AsyncFd<OwnedFd>,
+) -> Result<Vec<KnownWorker>, ShimError> {
+    let mut known = Vec::new();
+    loop {
+        let mut guard = ready.readable().await?;
+        match link.receive(protocol::decode_answer)? {
+            Incoming::Message(Answer { tell: Some(tell) }, _) => match tell {
+                Tell::Welcome(welcome) => link.version = Some(welcome.version),
+                Tell::Refused(refused) => return Err(ShimError::Refused(refused.reason)),
+                Tell::Known(worker) => known.push(worker),
+                Tell::ListEnd(_) => return Ok(known),
+                // What else there is to say is in the list.
+                _ => {}
+            },
+            Incoming::Message(Answer { tell: None }, _) => {}
+            Incoming::Nothing => guard.clear_ready(),
+            Incoming::End => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+}
+
+/// Starts a shim and waits until it listens, or has found that another one does.
+async fn start(config: &ShimConfig) -> Result<(), ShimError> {
+    let failed = |reason| ShimError::Start { program: config.program.clone(), reason };
+    let mut complaint = File::from(
+        memfd_create(c"arroyo-node-shim", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?,
+    );
+    let image = image(config)?;
+    let spawned = Spawner::new()?.spawn(&image, complaint.as_fd(), complaint.as_fd());
+    let pidfd = spawned.map_err(failed)?.pidfd;
+    let exit = match timeout(PATIENCE, end(&pidfd)).await {
+        Ok(exit) => exit?,
+        Err(_) => {
+            pidfd.kill_and_reap();
+            return Err(failed(format!("it does not listen after {PATIENCE:?}")));
+        }
+    };
+    if exit == Exit::Code(0) {
+        return Ok(());
+    }
+    let mut said = String::new();
+    complaint.rewind()?;
+    complaint.read_to_string(&mut said)?;
+    Err(failed(format!("it ended with {exit}: {}", said.trim())))
+}
+
+async fn end(pidfd: &Pidfd) -> io::Result<Exit> {
+    let ready = readiness(pidfd.as_fd())?;
+    loop {
+        let mut guard = ready.readable().await?;
+        match pidfd.reap()? {
+            Some(exit) => return Ok(exit),
+            None => guard.clear_ready(),
+        }
+    }
+}
+
+/// Tells when this descriptor is ready, by a duplicate of its own.
+fn readiness(of: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    let duplicate = of.try_clone_to_owned()?;
+    // SAFETY: an OwnedFd is open for as long as it lives, and never another descriptor.
+    unsafe { AsyncFd::register(duplicate) }.map_err(io::Error::from)
+}
+
+fn image(config: &ShimConfig) -> io::Result<Image> {
+    let c_string = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
+    let state_dir = path::absolute(&config.state_dir)?;
+    let program = if config.program == Path::new(ShimConfig::THIS_PROGRAM) {
+        config.program.clone()
+    } else {
+        path::absolute(&config.program)?
+    };
+    let mut argv = vec![c_string(b"arroyo-node")?];
+    for arg in &config.args {
+        argv.push(c_string(arg.as_bytes())?);
+    }
+    argv.push(c_string(b"--state-dir")?);
+    argv.push(c_string(state_dir.as_os_str().as_bytes())?);
+    // The shim reads no configuration, and workers get their environment with each spawn: so it
+    // need not keep the agent's secrets.
+    let env = env::vars_os().filter(|(name, _)| !name.as_bytes().starts_with(b"ARROYO"));
+    let pairs =
+        env.map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
+    Ok(Image {
+        candidates: vec![c_string(program.as_os_str().as_bytes())?],
+        argv,
+        envp: pairs.collect::<io::Result<_>>()?,
+        cwd: None,
+    })
+}

@@ -1,0 +1,152 @@
+//! What a `Spawn` carries besides its message: the program's image, which may be megabytes, and
+//! the label. It travels as a sealed memfd, so it is copied once and cannot change meanwhile.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use nix::{
+    fcntl::{FcntlArg, SealFlag, fcntl},
+    sys::memfd::{MFdFlags, memfd_create},
+};
+use prost::Message;
+
+use super::super::command::Image;
+
+/// The longest payload, in bytes: the kernel takes no more than 6 MiB of arguments.
+const LONGEST: u64 = 8 * 1024 * 1024;
+
+/// The longest label, in bytes: it must fit a datagram of the list.
+pub(super) const LONGEST_LABEL: usize = 64 * 1024;
+
+/// Each list of strings is one field, each string ended by a zero byte: as C strings cannot hold
+/// one, and so that reading allocates no more than there is to read.
+#[derive(Clone, PartialEq, Message)]
+struct Form {
+    #[prost(bytes = "vec", tag = "1")]
+    label: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    candidates: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    argv: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    envp: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    cwd: Option<Vec<u8>>,
+}
+
+/// Puts it in a descriptor to send.
+pub(super) fn seal(image: &Image, label: Vec<u8>) -> io::Result<OwnedFd> {
+    if label.len() > LONGEST_LABEL {
+        return Err(io::Error::other(format!(
+            "its name, job and pipeline take {} bytes; at most {LONGEST_LABEL} can be kept",
+            label.len()
+        )));
+    }
+    let form = Form {
+        label,
+        candidates: join(&image.candidates),
+        argv: join(&image.argv),
+        envp: join(&image.envp),
+        cwd: image.cwd.as_ref().map(|cwd| cwd.as_bytes().to_vec()),
+    };
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"arroyo-node-spawn", flags)?);
+    file.write_all(&form.encode_to_vec())?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(file.into())
+}
+
+const SEALS: SealFlag =
+    SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SHRINK);
+
+/// Reads it from a descriptor received: the image and the label.
+pub(super) fn open(payload: OwnedFd) -> io::Result<(Image, Vec<u8>)> {
+    let seals = fcntl(&payload, FcntlArg::F_GET_SEALS)?;
+    if !SealFlag::from_bits_retain(seals).contains(SEALS) {
+        return Err(io::Error::other("the payload of a spawn is not sealed"));
+    }
+    let length = File::from(payload.try_clone()?).metadata()?.len();
+    if length > LONGEST {
+        return Err(io::Error::other(format!(
+            "arguments and environment take {length} bytes; at most {LONGEST} can be sent"
+        )));
+    }
+    // Its position is shared with the sender's, and so at the end.
+    let path = format!("/proc/self/fd/{}", payload.as_raw_fd());
+    let mut bytes = Vec::with_capacity(length.try_into().unwrap_or(0));
+    File::open(path)?.read_to_end(&mut bytes)?;
+    read(&bytes)
+}
+
+fn read(bytes: &[u8]) -> io::Result<(Image, Vec<u8>)> {
+    let form = Form::decode(bytes).map_err(io::Error::other)?;
+    let image = Image {
+        candidates: split(&form.candidates),
+        argv: split(&form.argv),
+        envp: split(&form.envp),
+        cwd: form.cwd.map(CString::new).transpose()?,
+    };
+    Ok((image, form.label))
+}
+
+fn join(strings: &[CString]) -> Vec<u8> {
+    let length = strings.iter().map(|string| string.as_bytes_with_nul().len()).sum();
+    let mut joined = Vec::with_capacity(length);
+    strings.iter().for_each(|string| joined.extend(string.as_bytes_with_nul()));
+    joined
+}
+
+/// What follows the last zero byte is no string, and is left out.
+fn split(joined: &[u8]) -> Vec<CString> {
+    let strings = joined.split_inclusive(|&byte| byte == 0);
+    strings.filter_map(|string| CString::from_vec_with_nul(string.to_vec()).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn image(cwd: Option<CString>) -> Image {
+        let big = CString::new(vec![b'x'; 1_000_000]).unwrap();
+        Image {
+            candidates: vec![c"/bin/one".into(), c"/bin/two".into()],
+            argv: vec![c"one".into(), c"".into(), c"two words".into()],
+            envp: vec![c"A=1".into(), big],
+            cwd,
+        }
+    }
+
+    #[test]
+    fn a_payload_arrives_as_it_was_sent() {
+        for cwd in [None, Some(c"/".into())] {
+            let image = image(cwd);
+            let sealed = seal(&image, b"label".to_vec()).unwrap();
+            assert_eq!(open(sealed).unwrap(), (image, b"label".to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_could_change_while_it_is_read_is_refused() {
+        let file = memfd_create(c"test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
+        assert!(open(file.unwrap()).unwrap_err().to_string().contains("sealed"));
+    }
+
+    #[test]
+    fn a_label_that_no_list_could_hold_is_refused() {
+        let error = seal(&image(None), vec![0; LONGEST_LABEL + 1]).unwrap_err();
+        assert!(error.to_string().contains("65537"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = read(&bytes);
+        }
+    }
+}

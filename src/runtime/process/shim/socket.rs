@@ -1,0 +1,277 @@
+//! The Unix seqpacket socket between agent and shim: whole datagrams, descriptors along with
+//! them, and the kernel's word for who is at the other end.
+
+use std::{
+    fs::{self, File},
+    io::{self, IoSlice, IoSliceMut},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::fs::OpenOptionsExt as _,
+    },
+    path::Path,
+};
+
+use nix::{
+    cmsg_space,
+    sys::{
+        socket::{
+            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag,
+            SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg,
+            socket, sockopt::PeerCredentials,
+        },
+        stat::{Mode, fchmod},
+    },
+    unistd::geteuid,
+};
+
+use super::protocol;
+
+/// The socket's name in the state directory.
+pub(super) const NAME: &str = "shim.sock";
+
+/// The most descriptors that Linux lets come with a datagram: with room for all, none is lost.
+const MOST_DESCRIPTORS: usize = 253;
+
+/// One end of a connection. Never blocks.
+#[derive(Debug)]
+pub(super) struct Connection(OwnedFd);
+
+/// Where connections come in. Never blocks.
+#[derive(Debug)]
+pub(super) struct Listener(OwnedFd);
+
+/// A datagram that was received.
+#[derive(Debug)]
+pub(super) struct Received<'a> {
+    pub(super) datagram: &'a [u8],
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+impl Listener {
+    /// Listens in this directory, for this user only, in place of whatever was left there: the
+    /// caller holds the lock that says that nobody listens.
+    pub(super) fn bind(state_dir: &Path) -> io::Result<Self> {
+        match fs::remove_file(state_dir.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = new_socket()?;
+        // The file that bind makes has the mode of the socket: so it is never anybody's else.
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let address = Address::new(state_dir)?;
+        bind(socket.as_raw_fd(), &address.unix)?;
+        listen(&socket, Backlog::new(8)?)?;
+        Ok(Self(socket))
+    }
+
+    /// The next connection of this user or root; others are turned away. `None`: nobody waits.
+    pub(super) fn accept(&self) -> io::Result<Option<Connection>> {
+        loop {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let connection = match accept4(self.0.as_raw_fd(), flags) {
+                // SAFETY: the kernel just made this descriptor for us; nobody else knows it.
+                Ok(fd) => Connection(unsafe { OwnedFd::from_raw_fd(fd) }),
+                Err(nix::Error::EAGAIN) => return Ok(None),
+                Err(nix::Error::EINTR | nix::Error::ECONNABORTED) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if connection.is_friend() {
+                return Ok(Some(connection));
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Connects to who listens in this directory, if that is this user or root.
+    pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
+        let connection = Self(new_socket()?);
+        let address = Address::new(state_dir)?;
+        connect(connection.0.as_raw_fd(), &address.unix)?;
+        if connection.is_friend() {
+            return Ok(connection);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} is another user's", state_dir.join(NAME).display()),
+        ))
+    }
+
+    /// Sends a datagram, whole or not at all. `WouldBlock`: later.
+    pub(super) fn send(&self, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let descriptors: Vec<RawFd> = descriptors.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        loop {
+            let bytes = [IoSlice::new(datagram)];
+            match sendmsg::<UnixAddr>(self.0.as_raw_fd(), &bytes, control, flags, None) {
+                Ok(_) => return Ok(()),
+                Err(nix::Error::EINTR) => {}
+                // Too many descriptors are under way: they become fewer as they are received.
+                Err(nix::Error::ETOOMANYREFS) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Receives a datagram, into a [`buffer`]. `WouldBlock`: there is none yet; `UnexpectedEof`: there is none any
+    /// more.
+    pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Received<'a>> {
+        let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+        let (length, flags, descriptors) = loop {
+            let mut bytes = [IoSliceMut::new(buffer)];
+            let fd = self.0.as_raw_fd();
+            match recvmsg::<UnixAddr>(fd, &mut bytes, Some(&mut space), flags) {
+                Ok(message) => break (message.bytes, message.flags, take_descriptors(&message)?),
+                Err(nix::Error::EINTR) => {}
+                Err(nix::Error::ECONNRESET) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if length == 0 {
+            // No message is empty.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a datagram that is longer than any message",
+            ));
+        }
+        Ok(Received { datagram: &buffer[..length], descriptors })
+    }
+
+    fn is_friend(&self) -> bool {
+        let peer = getsockopt(&self.0, PeerCredentials).map(|peer| peer.uid());
+        peer.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Room for any message. Fresh from the kernel, its pages cost nothing until they are used.
+pub(super) fn buffer() -> Vec<u8> {
+    vec![0; protocol::LONGEST]
+}
+
+fn new_socket() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
+}
+
+fn take_descriptors(
+    message: &nix::sys::socket::RecvMsg<'_, '_, UnixAddr>,
+) -> io::Result<Vec<OwnedFd>> {
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control {
+            // SAFETY: the kernel made these descriptors for us with this message, once.
+            descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    Ok(descriptors)
+}
+
+/// A socket's address is at most 107 bytes, a state directory's path may be longer: so the
+/// directory is opened and the address goes through its descriptor.
+struct Address {
+    unix: UnixAddr,
+    _directory: File,
+}
+
+impl Address {
+    fn new(state_dir: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+        let directory = options.open(state_dir)?;
+        let path = format!("/proc/self/fd/{}/{NAME}", directory.as_raw_fd());
+        Ok(Self { unix: UnixAddr::new(path.as_str())?, _directory: directory })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    fn pair(dir: &Path) -> (Connection, Connection) {
+        let listener = Listener::bind(dir).unwrap();
+        let ours = Connection::open(dir).unwrap();
+        (ours, listener.accept().unwrap().unwrap())
+    }
+
+    #[test]
+    fn a_path_may_be_long_and_the_socket_is_the_users_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("d".repeat(200));
+        fs::create_dir(&dir).unwrap();
+        let (ours, theirs) = pair(&dir);
+        let mode = fs::metadata(dir.join(NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        ours.send(b"hello", &[]).unwrap();
+        let mut buffer = buffer();
+        assert_eq!(theirs.receive(&mut buffer).unwrap().datagram, b"hello");
+    }
+
+    #[test]
+    fn what_a_dead_listener_left_is_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(Listener::bind(temp.path()).unwrap());
+        assert!(Connection::open(temp.path()).is_err(), "nobody listens");
+        pair(temp.path());
+    }
+
+    #[test]
+    fn datagrams_keep_their_bounds_and_bring_descriptors() {
+        let temp = tempfile::tempdir().unwrap();
+        let (ours, theirs) = pair(temp.path());
+        fs::write(temp.path().join("file"), "text").unwrap();
+        let file = File::open(temp.path().join("file")).unwrap();
+        ours.send(b"one", &[file.as_fd(), file.as_fd()]).unwrap();
+        ours.send(b"two", &[]).unwrap();
+
+        let mut buffer = buffer();
+        let received = theirs.receive(&mut buffer).unwrap();
+        assert_eq!((received.datagram, received.descriptors.len()), (&b"one"[..], 2));
+        let mut text = String::new();
+        File::from(received.descriptors.into_iter().next().unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "text");
+        assert_eq!(theirs.receive(&mut buffer).unwrap().datagram, b"two");
+        let error = theirs.receive(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(ours);
+        let error = theirs.receive(&mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_datagram_that_is_too_long_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let (ours, theirs) = pair(temp.path());
+        ours.send(&vec![1; protocol::LONGEST + 1], &[]).unwrap();
+        let error = theirs.receive(&mut buffer()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,21 @@
+//! Replays the committed inputs of every fuzz target, with the target's own code.
+
+#[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "public to the fuzz targets")]
+mod targets;
+
+use std::{fs, path::Path};
+
+#[test]
+fn requests() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/requests");
+    let mut inputs = 0;
+    for entry in fs::read_dir(&corpus).expect("a committed corpus") {
+        let path = entry.expect("a readable corpus").path();
+        // Shown if it fails.
+        println!("{}", path.display());
+        targets::requests::requests(&fs::read(&path).expect("a readable input"));
+        inputs += 1;
+    }
+    assert!(inputs >= 10, "only {inputs} inputs in {}", corpus.display());
+}

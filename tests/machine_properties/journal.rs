@@ -1,0 +1,62 @@
+//! Rows, all or none. What is here survives the agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arroyo_node::{
+    ids::WorkerId,
+    machine::{Commit, Mode, Record, Recovered, View, Worker},
+};
+
+pub struct Journal {
+    pub rows: BTreeMap<WorkerId, Worker>,
+    pub draining: bool,
+    pub works: bool,
+}
+
+impl Journal {
+    pub fn new() -> Self {
+        Self { rows: BTreeMap::new(), draining: false, works: true }
+    }
+
+    pub fn commit(&mut self, commit: &Commit) -> Result<(), &'static str> {
+        if commit.is_empty() {
+            return Ok(());
+        }
+        if !self.works {
+            return Err("disk full");
+        }
+        if commit.rewrite {
+            self.rows.clear();
+            self.draining = false;
+        }
+        for record in &commit.records {
+            match record {
+                Record::Worker(worker) => {
+                    self.rows.insert(worker.id, worker.as_ref().clone());
+                }
+                Record::Forget(id) => {
+                    self.rows.remove(id);
+                }
+                Record::Draining(draining) => self.draining = *draining,
+            }
+        }
+        Ok(())
+    }
+
+    pub fn recover(&self, reboot: bool) -> Recovered {
+        let live = self.rows.values().filter(|row| row.is_live()).map(|row| row.id);
+        Recovered {
+            workers: self.rows.values().cloned().collect(),
+            lost: if reboot { live.collect() } else { BTreeSet::new() },
+            draining: self.draining,
+        }
+    }
+
+    /// Whether it says the same as the agent does.
+    pub fn agrees_with(&self, view: &View) -> bool {
+        let mode = if self.draining { Mode::Draining } else { Mode::Serving };
+        (view.mode == mode || view.mode == Mode::ShuttingDown)
+            && self.rows.len() == view.workers.len()
+            && view.workers.iter().all(|worker| self.rows.get(&worker.id) == Some(worker.as_ref()))
+    }
+}

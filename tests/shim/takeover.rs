@@ -1,0 +1,150 @@
+//! Agents come and go; the shim, the workers and their statuses stay.
+
+use std::{fs, process::Command};
+
+use nix::{sys::signal, unistd::Pid};
+
+use super::bench::{self, *};
+use arroyo_node::{
+    ids::WorkerId,
+    machine::{Event, Exit, Phase, Signal},
+    runtime::ports::Processes as _,
+};
+
+const WAIT_FOR_GO: &str = "while [ ! -e $GO ]; do sleep 0.01; done";
+
+#[test]
+fn the_next_agent_adopts_a_worker_and_hears_its_status() {
+    let mut bench = Bench::new();
+    let launch = bench.launch(&format!("{WAIT_FOR_GO}; exit 9"));
+    let worker = launch.worker;
+    bench.port().spawn(launch.clone());
+    let Event::Spawned { process, .. } = bench.next() else { panic!("not spawned") };
+    bench.disconnect();
+    bench.connect();
+    assert!(is_alive(process));
+
+    let [known] = &bench.known[..] else { panic!("one worker is known: {:?}", bench.known) };
+    let again = known.worker().expect("the label tells of the worker");
+    assert_eq!((again.id, &again.spec), (worker, &launch.spec));
+    assert_eq!((again.admitted_at, again.process), (launch.admitted_at, Some(process)));
+    assert_eq!(again.phase(), Phase::Running);
+
+    // The journal may not have got to know the process.
+    assert_eq!(bench.adopt(worker, None), Event::Adopted { worker, process });
+    bench.go();
+    assert_eq!(bench.exit_of(worker), Exit::Code(9));
+}
+
+#[test]
+fn a_status_is_kept_until_it_is_released() {
+    let mut bench = Bench::new();
+    let (worker, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 7"));
+    bench.disconnect();
+    bench.go();
+    eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
+    for _ in 0..2 {
+        bench.connect();
+        let exited = Event::Exited { worker, exit: Exit::Code(7) };
+        assert_eq!(bench.adopt(worker, Some(process)), exited);
+        bench.disconnect();
+    }
+    bench.connect();
+    assert_eq!(bench.known.len(), 1);
+    bench.adopt(worker, Some(process));
+    bench.release(worker);
+    bench.disconnect();
+    bench.connect();
+    assert_eq!(bench.known, []);
+}
+
+#[test]
+fn what_an_agent_asked_for_just_before_it_died_is_known_to_the_next() {
+    let mut bench = Bench::new();
+    for _ in 0..20 {
+        let worker = bench.spawn("exec sleep 600");
+        // No answer is waited for.
+        bench.disconnect();
+        bench.connect();
+        assert!(bench.known.iter().any(|known| known.worker == worker), "nobody knows {worker}");
+    }
+}
+
+#[test]
+fn a_worker_that_no_shim_knows_is_looked_for() {
+    let mut bench = Bench::new();
+    let worker = WorkerId(uuid::Uuid::new_v4().as_u64_pair().0);
+    assert_eq!(bench.adopt(worker, None), Event::NeverRan(worker));
+
+    let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
+    let mut owner = process(stranger.id()).unwrap();
+    owner.start_time -= 1;
+    let worker = WorkerId(uuid::Uuid::new_v4().as_u64_pair().0);
+    let event = bench.adopt(worker, Some(owner));
+    let alive = stranger.try_wait().unwrap().is_none();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert_eq!(event, Event::Exited { worker, exit: Exit::Unknown });
+    assert!(alive, "its pid is a stranger's");
+}
+
+#[test]
+fn a_shim_ends_when_nobody_needs_it_and_not_before() {
+    let mut bench = Bench::new();
+    let (worker, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 0"));
+    bench.disconnect();
+    bench.go();
+    eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
+    // Longer than it lingers: it still has a status to keep.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    assert!(bench.has_shim());
+    bench.connect();
+    bench.adopt(worker, Some(process));
+    bench.release(worker);
+    bench.disconnect();
+    eventually("the shim has ended", || !bench.has_shim());
+    assert!(!bench.file("shim.sock").exists());
+    let log = fs::read_to_string(bench.file("shim.log")).unwrap();
+    assert_eq!(log, "", "it had nothing to complain of");
+}
+
+#[test]
+fn what_ends_others_does_not_end_a_shim() {
+    let mut bench = Bench::new();
+    let (worker, leader) = bench.start("exec sleep 600");
+    let shim = parent(leader.pid).unwrap();
+    assert_eq!(comm(shim), "arroyo-shim");
+    for signal in [signal::SIGTERM, signal::SIGINT, signal::SIGHUP, signal::SIGQUIT] {
+        signal::kill(Pid::from_raw(shim.cast_signed()), signal).unwrap();
+    }
+    bench.signal(worker, Signal::Kill);
+    assert_eq!(bench.exit_of(worker), Exit::Signal(9));
+}
+
+#[test]
+fn a_second_shim_leaves_the_first_alone() {
+    let mut bench = Bench::new();
+    let (worker, leader) = bench.start("exec sleep 600");
+    let second = Command::new(env!("CARGO_BIN_EXE_arroyo-node"))
+        .args(["shim", "--state-dir"])
+        .arg(bench.temp.path())
+        .output()
+        .unwrap();
+    assert!(second.status.success(), "{second:?}");
+    assert!(is_alive(leader));
+    bench.signal(worker, Signal::Kill);
+    assert_eq!(bench.exit_of(worker), Exit::Signal(9), "the first still serves");
+}
+
+#[test]
+fn a_shim_whose_directory_was_removed_ends_with_its_last_worker() {
+    let mut bench = Bench::new();
+    let (worker, process) = bench.start("exec sleep 600");
+    let shim = parent(process.pid).and_then(bench::process).unwrap();
+    bench.signal(worker, Signal::Kill);
+    assert_eq!(bench.exit_of(worker), Exit::Signal(9));
+    bench.disconnect();
+    assert!(is_alive(shim), "it has a status to keep");
+    fs::remove_file(bench.file("shim.sock")).unwrap();
+    eventually("the shim has ended", || !is_alive(shim));
+}
