@@ -44,7 +44,9 @@ pub enum Fact {
     AgentBegan {
         /// How many there were on this machine, this one included.
         life: u32,
-        /// What it knows of earlier ones.
+        /// What its journal tells of them.
+        journaled: Recovered,
+        /// What it knows of earlier ones: that, and what the shim tells.
         recovered: Recovered,
         /// Whether the journal had to be set aside.
         set_aside: bool,
@@ -197,7 +199,7 @@ impl fmt::Display for Fact {
             Self::Skipped(why) => write!(f, "** not now: {why}"),
             Self::Over(what) => write!(f, "** over: {what}"),
             Self::Healing => f.write_str("** everything heals"),
-            Self::AgentBegan { life, recovered, set_aside } => {
+            Self::AgentBegan { life, recovered, set_aside, .. } => {
                 let aside = if *set_aside { ", journal set aside" } else { "" };
                 let (known, lost) = (recovered.workers.len(), recovered.lost.len());
                 write!(f, "agent begins (life {life}, knows {known} workers, {lost} lost{aside})")

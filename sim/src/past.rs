@@ -1,7 +1,11 @@
 //! What follows from the facts so far, and more than one oracle needs: who ran where, what is
 //! durable, who cannot be held to a promise and why.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use arroyo_node::{
     ids::WorkerId,
@@ -85,7 +89,7 @@ impl WorkerPast {
 
 /// The row went with the end of a log that power loss cut off.
 pub const CUT_OFF: &str = "its row was lost with the machine's power";
-/// The row went with a journal that was set aside.
+/// The row went with a journal that was set aside, and no shim knows the worker.
 pub const SET_ASIDE: &str = "its row was lost with a journal that was damaged";
 
 impl Past {
@@ -135,9 +139,9 @@ impl Past {
     fn note_of_agent(&mut self, at: Duration, number: usize, fact: &Fact) {
         let agent = &mut self.agents[number];
         match fact {
-            Fact::AgentBegan { recovered, set_aside, .. } => {
+            Fact::AgentBegan { journaled, recovered, set_aside, .. } => {
                 let rows: Rows =
-                    recovered.workers.iter().map(|w| (w.id, Arc::new(w.clone()))).collect();
+                    journaled.workers.iter().map(|w| (w.id, Arc::new(w.clone()))).collect();
                 let excuse = match agent.ended {
                     _ if *set_aside => Some(SET_ASIDE),
                     Some(Ending::PowerLost) => Some(CUT_OFF),
@@ -149,7 +153,8 @@ impl Past {
                 agent.journal_works = true;
                 agent.rows = rows;
                 if let Some(excuse) = excuse {
-                    self.excuse_unknown(number, excuse);
+                    let known = recovered.workers.iter().map(|worker| worker.id).collect();
+                    self.excuse_unknown(number, &known, excuse);
                 }
             }
             Fact::AgentGone(how) => {
@@ -199,11 +204,10 @@ impl Past {
     }
 
     /// A row that is lost for no fault of the agent's takes its worker's promises with it.
-    fn excuse_unknown(&mut self, number: usize, excuse: &'static str) {
-        let rows = &self.agents[number].rows;
+    fn excuse_unknown(&mut self, number: usize, known: &BTreeSet<WorkerId>, excuse: &'static str) {
         for (id, worker) in &mut self.workers {
             let settled = worker.gone.is_some() && worker.arrived > 0;
-            if worker.agent == number && !settled && !rows.contains_key(id) {
+            if worker.agent == number && !settled && !known.contains(id) {
                 worker.excuse.get_or_insert(excuse);
             }
         }

@@ -102,6 +102,8 @@ pub struct Machine {
     adopting: BTreeSet<WorkerId>,
     /// Recovered workers that a reboot ended.
     lost: BTreeSet<WorkerId>,
+    /// Recovered workers that the journal does not hold.
+    unwritten: BTreeSet<WorkerId>,
     outbox: Outbox,
     /// Reported workers and when they are forgotten, oldest first.
     retired: VecDeque<(Mono, WorkerId)>,
@@ -145,6 +147,7 @@ impl Machine {
             signalled: BTreeMap::new(),
             adopting: BTreeSet::new(),
             lost: recovered.lost,
+            unwritten: recovered.unwritten,
             outbox: Outbox::default(),
             retired: VecDeque::new(),
         }

@@ -41,6 +41,8 @@ pub struct Recovered {
     pub workers: Vec<Worker>,
     /// Those of them that were alive when the machine was last rebooted, and so cannot be now.
     pub lost: BTreeSet<WorkerId>,
+    /// Those of them that the journal does not hold, since it was lost: they are written first.
+    pub unwritten: BTreeSet<WorkerId>,
     /// Whether the agent refuses new workers.
     pub draining: bool,
 }

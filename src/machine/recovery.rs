@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Machine,
     effect::Effect,
+    record::Record,
     step::Step,
     worker::{Exit, Process, Worker},
 };
@@ -15,6 +16,10 @@ impl Machine {
         self.postpone_fence(step);
         let recovered: Vec<Arc<Worker>> = self.roster.iter().cloned().collect();
         for worker in recovered {
+            if self.unwritten.remove(&worker.id) {
+                // Only the shim knows it, and that may die as well.
+                self.record(Record::Worker(worker.clone()), step);
+            }
             if !worker.is_live() {
                 self.resume_ended(&worker, step);
             } else if self.lost.contains(&worker.id) {

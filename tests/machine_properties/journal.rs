@@ -48,6 +48,7 @@ impl Journal {
         Recovered {
             workers: self.rows.values().cloned().collect(),
             lost: if reboot { live.collect() } else { BTreeSet::new() },
+            unwritten: BTreeSet::new(),
             draining: self.draining,
         }
     }

@@ -51,9 +51,9 @@ impl Oracle for Durable {
                 }
                 states.push(kept);
             }
-            Fact::AgentBegan { recovered, set_aside, .. } => {
-                let rows = recovered.workers.iter().map(|w| (w.id, w.clone().into())).collect();
-                let found = Kept { rows, draining: recovered.draining };
+            Fact::AgentBegan { journaled, set_aside, .. } => {
+                let rows = journaled.workers.iter().map(|w| (w.id, w.clone().into())).collect();
+                let found = Kept { rows, draining: journaled.draining };
                 let states = self.states.insert(agent, vec![found.clone()]).unwrap_or_default();
                 return match past.agents[agent].ended {
                     None => Ok(()),

@@ -1,4 +1,5 @@
-//! P7: after a restart every worker that lives is known; none is left behind. (That none is killed
+//! P7: after a restart every worker that lives is known, and in the journal for the next restart;
+//! none is left behind. (That none is killed
 //! by the restart is P9's business: no signal without a cause.)
 
 use std::time::Duration;
@@ -29,6 +30,10 @@ impl Oracle for Adoption {
                 let known = view.workers.iter().any(|known| known.id == id && known.is_live());
                 if !fresh && !known && worker.excuse.is_none() {
                     return Err(format!("worker {id} lives on agent {number}, which knows it not"));
+                }
+                let written = agent.rows.contains_key(&id) || !agent.journal_works;
+                if !fresh && !written && worker.excuse.is_none() {
+                    return Err(format!("worker {id} lives on agent {number}, not in its journal"));
                 }
             }
         }

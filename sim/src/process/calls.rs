@@ -36,6 +36,8 @@ impl Table {
         self.workers.insert(
             id,
             Tracked {
+                spec: launch.spec,
+                admitted_at: launch.admitted_at,
                 life,
                 behaviour,
                 stage: Stage::Queued,

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Event, Exit, Process, Signal},
+    machine::{Event, Exit, Process, Signal, Wall, Worker, WorkerSpec},
     runtime::ports::Events,
 };
 
@@ -72,6 +73,8 @@ pub(super) struct Follower {
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Tracked {
+    pub(super) spec: Arc<WorkerSpec>,
+    pub(super) admitted_at: Wall,
     /// The life of the agent that asked for it.
     pub(super) life: u32,
     pub(super) behaviour: Behaviour,
@@ -158,6 +161,23 @@ impl Table {
         if !self.machine.has_shim {
             self.lose_parent();
         }
+    }
+
+    /// What the shim has to say of the workers that it started and still keeps, as they were then.
+    pub(crate) fn known(&self) -> Vec<Worker> {
+        let keeps = self.machine.has_shim && self.shim_up;
+        let kept = self.workers.iter().filter(|(_, worker)| keeps && worker.has_parent);
+        kept.filter(|(_, worker)| worker.leader.is_some())
+            .map(|(id, worker)| Worker {
+                id: *id,
+                spec: worker.spec.clone(),
+                admitted_at: worker.admitted_at,
+                process: worker.leader,
+                stop: None,
+                end: None,
+                reported_at: None,
+            })
+            .collect()
     }
 
     /// kill -9 of the shim. Nothing happens where there is none.

@@ -10,6 +10,7 @@
 //! directory of its own, and what the next one finds there is copied before the last one is dropped.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,8 +18,8 @@ use std::{
 };
 
 use arroyo_node::{
-    ids::MachineId,
-    machine::{self, Event, Seed, Shutdown, View},
+    ids::{MachineId, WorkerId},
+    machine::{self, Event, Recovered, Seed, Shutdown, View, Worker},
     mailbox::{Mailbox, mailbox},
     rpc::{
         self,
@@ -139,14 +140,16 @@ impl AgentHost {
         let now = self.clock.now();
         let path = self.directory(life).join("journal.sqlite");
         fs::create_dir_all(self.directory(life))?;
-        let (inner, recovered, notices) =
+        let (inner, journaled, notices) =
             SqliteJournal::open(&path, &format!("boot-{boot}"), now.wall, Checkpoints::Manual);
         let set_aside = notices.iter().any(|notice| notice.0.contains("was set aside"));
-        let began = Fact::AgentBegan { life, recovered: recovered.clone(), set_aside };
-
         let (mailbox, inbox) = mailbox();
-        self.table(|table| table.begin(life, mailbox.events(), self.recorder.now()));
-        self.note(began);
+        let known = self.table(|table| {
+            table.begin(life, mailbox.events(), self.recorder.now());
+            table.known()
+        });
+        let recovered = with_known(journaled.clone(), known);
+        self.note(Fact::AgentBegan { life, journaled, recovered: recovered.clone(), set_aside });
         let incoming = net::listen(AGENT_PORT).await?;
         let config = self.config();
         let client = {
@@ -300,4 +303,15 @@ impl AgentHost {
     fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Workers that only the shim knows are taken over, too, as `arroyo_node::NodeServer` does.
+fn with_known(mut recovered: Recovered, known: Vec<Worker>) -> Recovered {
+    let journaled: BTreeSet<WorkerId> = recovered.workers.iter().map(|worker| worker.id).collect();
+    let strangers = known.into_iter().filter(|worker| !journaled.contains(&worker.id));
+    for stranger in strangers {
+        recovered.unwritten.insert(stranger.id);
+        recovered.workers.push(stranger);
+    }
+    recovered
 }

@@ -17,7 +17,8 @@ pub(super) struct MemoryJournal {
 
 impl MemoryJournal {
     pub(super) fn holding(recovered: &Recovered) -> Self {
-        let rows = recovered.workers.iter().map(|worker| (worker.id, worker.clone())).collect();
+        let held = recovered.workers.iter().filter(|w| !recovered.unwritten.contains(&w.id));
+        let rows = held.map(|worker| (worker.id, worker.clone())).collect();
         Self { rows, draining: recovered.draining, ..Self::default() }
     }
 
@@ -55,6 +56,7 @@ impl MemoryJournal {
         Recovered {
             workers: self.rows.values().cloned().collect(),
             lost: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
             draining: self.draining,
         }
     }

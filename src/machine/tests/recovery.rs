@@ -23,6 +23,21 @@ fn a_worker_that_lives_is_adopted_and_goes_on() {
 }
 
 #[test]
+fn a_worker_that_only_the_shim_knew_is_written_to_the_new_journal_at_once() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 5));
+    let mut agent = agent.successor_with(|recovered| {
+        recovered.unwritten.insert(worker);
+    });
+    agent.give(Event::Adopted { worker, process: process_of(worker) });
+    let written = agent.journal.row(worker).and_then(|row| row.process);
+    assert_eq!(written, Some(process_of(worker)));
+
+    let agent = agent.successor();
+    assert_eq!(agent.phase(worker), Some(Phase::Running), "though the shim has died meanwhile");
+}
+
+#[test]
 fn a_worker_that_ended_meanwhile_is_reported() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 5));

@@ -26,6 +26,7 @@ impl MemoryJournal {
         Recovered {
             workers: self.workers.values().map(|worker| Worker::clone(worker)).collect(),
             lost: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
             draining: self.draining,
         }
     }

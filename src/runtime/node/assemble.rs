@@ -179,6 +179,7 @@ fn recover_from_shim(recovered: &mut Recovered, known: &[Known], notices: &mut V
                 notices.push(Notice::new(format!(
                     "Worker {id} is not in the journal, but the shim knows it: it is taken over."
                 )));
+                recovered.unwritten.insert(id);
                 recovered.workers.push(worker);
             }
             None => notices.push(Notice::new(format!(
