@@ -19,6 +19,14 @@ fn a_short_campaign_keeps_every_promise() {
 }
 
 #[test]
+fn every_named_scenario_keeps_every_promise() {
+    let output = simulator(&["scenarios"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let lines = text(&output).lines().filter(|line| line.ends_with("was kept")).count();
+    assert_eq!(lines, arroyo_node_sim::scenarios::ALL.len(), "{}", text(&output));
+}
+
+#[test]
 fn the_canary_fails_and_says_how_to_see_it_again() {
     let canary = arroyo_node_sim::plan::draw::CANARY.to_string();
     let output = simulator(&["run", "--from", &canary, "--seeds", "1"]);

@@ -122,12 +122,12 @@ impl Run {
                     }
                     if let Some(broken) = &outcome.broken {
                         summary.failures.insert(seed, broken.promise.clone());
-                        println!("{}", story::failure(&told));
+                        println!("{}", story::failure(&told, ""));
                     }
                 }
                 Err(error) => {
                     summary.failures.insert(seed, format!("{error:#}"));
-                    println!("\n{error:#}\n  {}\n", story::replay(seed));
+                    println!("\n{error:#}\n  {}\n", story::replay(seed, ""));
                 }
             }
             let failed = !summary.failures.is_empty();

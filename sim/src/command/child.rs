@@ -25,6 +25,9 @@ pub(super) fn run(one: &One) -> anyhow::Result<Told> {
     if let Some(plan) = &one.plan {
         command.arg("--plan").arg(plan);
     }
+    if let Some(scenario) = &one.scenario {
+        command.arg("--scenario").arg(scenario);
+    }
     if one.no_jumps {
         command.arg("--no-jumps");
     }

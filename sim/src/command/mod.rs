@@ -6,6 +6,7 @@
 //! | `replay` | one seed, with its plan and its whole trace |
 //! | `check-determinism` | each seed twice, and once without jumps of wall clocks |
 //! | `shrink` | finds the fewest deeds with which a seed still fails |
+//! | `scenarios` | every regression that has a name |
 //! | `planted` | plants bugs and tells how soon which oracle sees them |
 
 mod campaign;
@@ -14,6 +15,7 @@ mod determinism;
 mod one;
 mod planted;
 mod replay;
+mod scenarios;
 mod shrink;
 mod story;
 
@@ -39,6 +41,8 @@ enum What {
     CheckDeterminism(determinism::CheckDeterminism),
     /// Find the fewest deeds with which a seed still fails, and write that plan.
     Shrink(shrink::Shrink),
+    /// Run every regression that has a name.
+    Scenarios(scenarios::Scenarios),
     /// Plant bugs in a copy of the source, and tell how soon which oracle sees them.
     Planted(planted::Planted),
     /// Run one seed in this process and print its outcome as JSON.
@@ -54,6 +58,7 @@ impl Command {
             What::Replay(replay) => replay.run(),
             What::CheckDeterminism(check) => check.run(),
             What::Shrink(shrink) => shrink.run(),
+            What::Scenarios(scenarios) => scenarios.run(),
             What::Planted(planted) => planted.run(),
             What::One(one) => one.run(),
         }

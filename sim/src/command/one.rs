@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use arroyo_node_sim::{
-    fact::Entry, interpose, outcome::Outcome, plan::Plan, watchdog, world::World,
+    fact::Entry, interpose, outcome::Outcome, plan::Plan, scenarios, watchdog, world::World,
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub(super) struct One {
     /// A plan, as JSON, instead of the one that is drawn from the seed.
     #[arg(long, value_name = "FILE")]
     pub(super) plan: Option<PathBuf>,
+    /// A scenario, by its name, instead of what the seed draws.
+    #[arg(long, value_name = "NAME", conflicts_with = "plan")]
+    pub(super) scenario: Option<String>,
     /// Leave wall clocks alone.
     #[arg(long)]
     pub(super) no_jumps: bool,
@@ -46,14 +49,16 @@ const LAST: usize = 25;
 impl One {
     /// A run as the seed has it.
     pub(super) fn of(seed: u64) -> Self {
-        Self { seed, plan: None, no_jumps: false, wire: false }
+        Self { seed, plan: None, scenario: None, no_jumps: false, wire: false }
     }
 
     /// The plan.
     pub(super) fn plan(&self) -> anyhow::Result<Plan> {
-        let mut plan = match &self.plan {
-            None => Plan::draw(self.seed),
-            Some(path) => {
+        let mut plan = match (&self.plan, &self.scenario) {
+            (None, None) => Plan::draw(self.seed),
+            (None, Some(name)) => scenarios::named(name)
+                .with_context(|| format!("no scenario {name:?}: `scenarios` lists them"))?,
+            (Some(path), _) => {
                 let file = File::open(path)
                     .with_context(|| format!("cannot open the plan {}", path.display()))?;
                 serde_json::from_reader(BufReader::new(file))

@@ -4,8 +4,8 @@ use std::{env, process::Command};
 
 use super::one::Told;
 
-/// Seed, commit, promise, last steps, and how to see it again.
-pub(super) fn failure(told: &Told) -> String {
+/// Seed, commit, promise, last steps, and how to see it again; `how` goes with the seed there.
+pub(super) fn failure(told: &Told, how: &str) -> String {
     let Some(broken) = &told.outcome.broken else { return String::new() };
     let seed = told.outcome.seed;
     format!(
@@ -17,14 +17,14 @@ pub(super) fn failure(told: &Told) -> String {
         broken.at_us % 1_000_000,
         broken.detail,
         told.last.join("\n    "),
-        replay(seed),
+        replay(seed, how),
     )
 }
 
 /// The command that shows a seed again.
-pub(super) fn replay(seed: u64) -> String {
+pub(super) fn replay(seed: u64, how: &str) -> String {
     let program = env::args().next().unwrap_or_else(|| "arroyo-node-sim".into());
-    format!("see it again with: {program} replay {seed}")
+    format!("see it again with: {program} replay {seed}{how}")
 }
 
 fn commit() -> String {
