@@ -3,8 +3,11 @@
 
 use crate::plan::{AgentPlan, ControllerPlan, Deed, Fault, Plan, Temper, TimedDeed};
 
-/// Every scenario, by name.
-pub const ALL: &[(&str, fn() -> Plan)] = &[
+/// A name, and the plan that it stands for.
+pub type Scenario = (&'static str, fn() -> Plan);
+
+/// Every scenario.
+pub const ALL: &[Scenario] = &[
     ("nothing-happens", nothing_happens),
     ("journal-lost-then-shim-lost", journal_lost_then_shim_lost),
 ];
