@@ -116,6 +116,8 @@ fn an_agent_from_whom_the_shim_was_taken_gets_it_back() {
 #[test]
 fn no_common_version_is_refused_with_words() {
     let mut bench = Bench::new();
+    // Without a worker the shim would end with its last agent.
+    bench.start("exec sleep 600");
     bench.disconnect();
     let later = Raw::connect(bench.temp.path());
     let version = protocol::VERSION + 2;
@@ -152,6 +154,8 @@ fn nothing_is_done_before_a_hello_and_nonsense_ends_the_connection() {
 #[test]
 fn a_spawn_without_its_descriptors_fails() {
     let mut bench = Bench::new();
+    // Without a worker the shim would end with its last agent.
+    bench.start("exec sleep 600");
     bench.disconnect();
     let raw = Raw::connect(bench.temp.path());
     let hello = Hello { version: protocol::VERSION, lowest: 1, capabilities: 0 };
