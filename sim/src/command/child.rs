@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::one::{One, Told};
+use super::one::{One, Told, scratch};
 
 /// How long a run may take, in real time: a run that hangs is a failure, too.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -34,6 +34,9 @@ pub(super) fn run(one: &One) -> anyhow::Result<Told> {
     if one.wire {
         command.arg("--wire");
     }
+    // Kept here, so that it is removed though the run be killed.
+    let files = scratch()?;
+    command.arg("--files").arg(files.path());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start a run")?;
     let errors = drain(child.stderr.take());

@@ -4,7 +4,7 @@ use std::{
     env,
     fs::File,
     io::{BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -26,6 +26,9 @@ pub(super) struct One {
     /// A scenario, by its name, instead of what the seed draws.
     #[arg(long, value_name = "NAME", conflicts_with = "plan")]
     pub(super) scenario: Option<String>,
+    /// Where the run keeps its files, instead of in a directory of its own that it removes.
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    pub(super) files: Option<PathBuf>,
     /// Leave wall clocks alone.
     #[arg(long)]
     pub(super) no_jumps: bool,
@@ -49,7 +52,7 @@ const LAST: usize = 25;
 impl One {
     /// A run as the seed has it.
     pub(super) fn of(seed: u64) -> Self {
-        Self { seed, plan: None, scenario: None, no_jumps: false, wire: false }
+        Self { seed, plan: None, scenario: None, files: None, no_jumps: false, wire: false }
     }
 
     /// The plan.
@@ -74,8 +77,10 @@ impl One {
     /// Runs it in this process, in a directory of its own that is the current one from then on.
     pub(super) fn simulate(&self) -> anyhow::Result<(Outcome, Vec<Entry>)> {
         let plan = self.plan()?;
-        let directory = scratch()?;
-        env::set_current_dir(directory.path()).context("cannot enter the scratch directory")?;
+        let own = if self.files.is_none() { Some(scratch()?) } else { None };
+        let files = self.files.as_deref().or(own.as_ref().map(tempfile::TempDir::path));
+        env::set_current_dir(files.unwrap_or(Path::new(".")))
+            .context("cannot enter the directory for the run's files")?;
         interpose::begin(plan.seed);
         let world = World::new(plan);
         let recorder = world.recorder().clone();
