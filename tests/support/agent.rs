@@ -13,10 +13,9 @@ use arroyo_node::{
     NodeBuilder, NodeServer, ShutdownTrigger,
     machine::{Process, Shutdown, View},
     rpc::wire::StartWorkerReq,
-    runtime::process::{WorkerCommand, send_signal},
+    runtime::process::WorkerCommand,
     shutdown_channel,
 };
-use nix::libc::SIGKILL;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
@@ -31,7 +30,7 @@ use super::{
 
 /// What one agent after the other has: a state directory, a port, a name, and workers.
 pub struct Home {
-    /// Of everything that runs in this home. Declared first: the workers go before the directory.
+    /// Of everything that runs in this home.
     pub mark: Mark,
     pub machine: String,
     pub address: SocketAddr,
@@ -61,7 +60,12 @@ impl Home {
 
     /// The shim that serves this home, if there is one.
     pub fn shim(&self) -> Option<Process> {
-        processes::all().find(|process| {
+        self.shims().next()
+    }
+
+    /// The shim, and what it has just forked: that still has the shim's arguments.
+    fn shims(&self) -> impl Iterator<Item = Process> {
+        processes::all().filter(|process| {
             let arguments = processes::arguments(process.pid);
             let shim = arguments.get(1).is_some_and(|command| command == "shim");
             // `dev` keeps its state in a directory of its own making.
@@ -149,12 +153,10 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // It would keep the exit statuses of the workers for an agent that never comes.
-        while let Some(shim) = self.shim() {
-            if !matches!(send_signal(shim, SIGKILL), Ok(true)) {
-                break;
-            }
-        }
+        // A shim goes too: it would keep exit statuses for an agent that never comes, and what it is just
+        // starting has no mark yet.
+        let marked = || self.mark.alive().into_iter().map(|marked| marked.process);
+        processes::kill_until_none_is_left(|| self.shims().chain(marked()).collect());
     }
 }
 

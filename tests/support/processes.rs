@@ -65,18 +65,34 @@ impl Mark {
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let left = self.alive();
-            if left.is_empty() || Instant::now() > deadline {
-                return;
-            }
-            for marked in left {
-                let _ = send_signal(marked.process, SIGKILL);
-            }
-            sleep(Duration::from_millis(5));
-        }
+        kill_until_none_is_left(|| self.alive().into_iter().map(|marked| marked.process).collect());
     }
+}
+
+/// Kills these until there are none, and none can come of a process that has yet to show what it is.
+pub fn kill_until_none_is_left(find: impl Fn() -> Vec<Process>) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let unsettled = pids().any(is_between_programs);
+        let left = find();
+        if (left.is_empty() && !unsettled) || Instant::now() > deadline {
+            return;
+        }
+        for process in left {
+            let _ = send_signal(process, SIGKILL);
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether it is in the middle of `execve`: it has neither the old program's arguments and
+/// environment any more, nor the new one's yet.
+fn is_between_programs(pid: u32) -> bool {
+    const KERNEL_THREADS: u32 = 2;
+    let is_program = |stat: Stat| {
+        !matches!(stat.state, 'Z' | 'X') && pid != KERNEL_THREADS && stat.parent != KERNEL_THREADS
+    };
+    arguments(pid).is_empty() && stat(pid).is_some_and(is_program)
 }
 
 /// One line of `/proc/PID/stat`.
