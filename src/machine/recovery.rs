@@ -14,9 +14,7 @@ use crate::ids::WorkerId;
 impl Machine {
     pub(super) fn handle_begin(&mut self, step: &mut Step) {
         self.postpone_fence(step);
-        let mut recovered: Vec<Arc<Worker>> = self.roster.iter().cloned().collect();
-        // Reports are owed in the order of the ends, as near as the wall clock tells it.
-        recovered.sort_by_key(|worker| worker.end.map(|end| end.at));
+        let recovered: Vec<Arc<Worker>> = self.roster.iter().cloned().collect();
         for worker in recovered {
             if self.unwritten.remove(&worker.id) {
                 // Only the shim knows it, and that may die as well.

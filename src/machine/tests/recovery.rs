@@ -63,25 +63,6 @@ fn an_end_that_was_owed_is_owed_still() {
 }
 
 #[test]
-fn ends_that_were_owed_are_reported_oldest_first() {
-    let mut agent = Agent::new();
-    let workers: Vec<_> =
-        (1..=5).map(|job| agent.run(start(&format!("job {job}"), 1, 1))).collect();
-    let mut ended = vec![workers[3], workers[0], workers[4], workers[2], workers[1]];
-    // Whatever the ids are, which are drawn: neither their order nor the reverse.
-    if ended.is_sorted() {
-        ended.reverse();
-    }
-    for worker in &ended {
-        agent.exited(*worker, Exit::Code(1));
-        agent.advance(secs(1));
-    }
-    let mut agent = agent.successor();
-    agent.registered();
-    assert_eq!(agent.reports(), ended);
-}
-
-#[test]
 fn a_reported_worker_is_remembered_and_then_forgotten() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 5));
