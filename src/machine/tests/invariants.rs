@@ -1,5 +1,7 @@
 //! Each invariant notices what it is there for: the machine is damaged by hand.
 
+use std::num::NonZeroUsize;
+
 use super::*;
 use crate::machine::invariants::check;
 
@@ -72,6 +74,17 @@ fn of_reports() {
     assert_eq!(forgotten, "no timer outlives its purpose");
     let too_many = broken(&waiting, |machine| machine.config.retain_most = 0);
     assert_eq!(too_many, "reported workers are forgotten in time");
+}
+
+#[test]
+fn of_reports_under_way() {
+    let mut agent = Agent::new();
+    let workers = [1, 2].map(|job| agent.run(start(&format!("job {job}"), 1, 1)));
+    for worker in workers {
+        agent.exited(worker, Exit::Code(0));
+    }
+    let crowded = broken(&agent, |machine| machine.config.reports_in_flight = NonZeroUsize::MIN);
+    assert_eq!(crowded, "reports in flight stay within their bound");
 }
 
 #[test]
