@@ -34,6 +34,15 @@ fn busy() -> (Agent, [WorkerId; 5]) {
 }
 
 #[test]
+fn hold_before_the_beginning() {
+    let (agent, _) = busy();
+    let recovered = agent.journal.recover();
+    assert_eq!(recovered.workers.len(), 5, "in every phase");
+    let successor = Machine::new(agent.machine.config.clone(), [8; 32], recovered, agent.now);
+    assert_eq!(check(&successor), Ok(()));
+}
+
+#[test]
 fn of_capacity() {
     let (agent, [running, ..]) = busy();
     let too_few = broken(&agent, |machine| machine.config.task_slots = 5);
@@ -66,6 +75,15 @@ fn of_reports() {
         });
         assert_eq!(wrong, "every end that is not acknowledged is owed, and only those (P4, P5)");
     }
+    let mut others = Agent::new();
+    let stranger = others.run(start("other", 1, 1));
+    others.exited(stranger, Exit::Code(0));
+    let mistaken = broken(&agent, |machine| machine.outbox = others.machine.outbox.clone());
+    assert_eq!(mistaken, "every end that is not acknowledged is owed, and only those (P4, P5)");
+    let premature = broken(&agent, |machine| {
+        machine.retired.push_back((Mono(u64::MAX), exited));
+    });
+    assert_eq!(premature, "reported workers are forgotten in time");
     let mut waiting = agent;
     waiting.report_refused(exited);
     let stuck = broken(&waiting, |machine| machine.timers.cancel(Timer::Report));
