@@ -75,6 +75,27 @@ fn reports_go_oldest_first_and_a_bounded_number_at_a_time() {
 }
 
 #[test]
+fn a_controller_that_is_back_hears_reports_as_if_none_had_failed() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 1));
+    agent.exited(worker, Exit::Code(0));
+    for _ in 0..6 {
+        agent.report_refused(worker);
+        agent.advance(secs(5));
+    }
+    let sent = agent.reports().len();
+    agent.report_refused(worker);
+    agent.give(Event::HeartbeatAnswered(Err(refused())));
+    agent.advance(secs(5));
+    assert_eq!(agent.reports().len(), sent, "not without a controller");
+    agent.registered();
+    assert_eq!(agent.reports().len(), sent + 1, "at once");
+    agent.report_refused(worker);
+    agent.advance(millis(100));
+    assert_eq!(agent.reports().len(), sent + 2, "the backoff has started over");
+}
+
+#[test]
 fn a_refused_report_comes_again_after_a_growing_backoff() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 1));
