@@ -23,6 +23,7 @@ pub mod ps;
 pub mod shim;
 pub mod shutdown;
 pub mod start;
+mod static_fields;
 pub mod status;
 mod stdout;
 pub mod stop;
