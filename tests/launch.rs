@@ -217,6 +217,25 @@ async fn an_ipv6_address_can_be_bound_and_is_told_in_brackets() {
 }
 
 #[tokio::test]
+async fn a_controller_can_be_reached_by_ipv6_and_by_name() {
+    for host in ["::1", "127.0.0.1"] {
+        let Ok(probe) = std::net::TcpListener::bind((host, 0)) else {
+            println!("skipped: this machine has no {host}");
+            continue;
+        };
+        drop(probe);
+        let home = Home::new();
+        let recorder = Recorder::start_at(SocketAddr::new(host.parse().unwrap(), 0)).await;
+        let url = match host {
+            "::1" => recorder.url(),
+            _ => format!("http://localhost:{}", recorder.address.port()),
+        };
+        let _agent = home.run(&url, &[]).await;
+        recorder.until("the node", |record| !record.registrations.is_empty()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_name_for_the_controller_can_be_given() {
     let (known_as, bound) = registered_as(&[], &[("ARROYO__HOSTNAME", "node-7.example")]).await;
     assert_eq!(known_as, format!("node-7.example:{}", bound.port()));
@@ -251,4 +270,64 @@ async fn the_admin_server_has_the_routes_of_stock() {
     assert!(line.ends_with("# --task-slots"), "{line}");
     assert!(get("/metrics").await.contains("\narroyo_node_task_slots 7\n"));
     assert!(get("/details").await.contains("\"service\":\"arroyo-node\""));
+}
+
+/// A controller on the same machine has the same default; what was asked for is not given up.
+#[tokio::test]
+async fn an_admin_port_that_is_taken_is_told_if_it_was_asked_for_and_else_avoided() {
+    let home = Home::new();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().port().to_string();
+    let mut arguments = home.arguments(&format!("http://{}", loopback(port_to_keep())));
+    let at = arguments.iter().position(|word| word == "--admin-port").unwrap();
+    arguments[at + 1].clone_from(&taken);
+    let told: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let mut agent = Program::run(&home.mark, &told, &[]);
+    assert_eq!(agent.end().await.code(), Some(1));
+    let error = agent.line_with("error: ").await;
+    assert!(
+        error.contains(&format!("cannot bind 127.0.0.1:{taken} for the status page")),
+        "{error}"
+    );
+    assert!(error.contains("a controller on this machine uses the same default"), "{error}");
+    assert!(error.contains("ARROYO__ADMIN__HTTP_PORT"), "{error}");
+
+    // Whoever else has it on this machine will do, too.
+    let usual = std::net::TcpListener::bind("127.0.0.1:5114");
+    arguments.drain(at..at + 2);
+    let untold: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let agent = AgentProgram::serving(Program::run(&home.mark, &untold, &[])).await;
+    if usual.is_ok() {
+        let line = agent.program.line_with("port 5114 is taken").await;
+        assert!(line.contains(&format!("are on {}", agent.admin)), "{line}");
+    }
+    assert!(soon("its page", get(agent.admin, "/name")).await.ends_with("arroyo-node\n"));
+}
+
+#[tokio::test]
+async fn readiness_follows_the_controller_and_draining() {
+    let home = Home::new();
+    let address = loopback(port_to_keep());
+    let agent = home.run(&format!("http://{address}"), &[]).await;
+    let readiness = async || soon("readiness", get(agent.admin, "/readyz")).await;
+    let until = async |status: &str, word: &str| {
+        soon(word, async {
+            loop {
+                let answer = readiness().await;
+                if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(word) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    until("503", "not_registered").await;
+    let _recorder = Recorder::start_at(address).await;
+    until("200", "\"ready\":true").await;
+    agent.set_draining(true).await;
+    until("503", "\"draining\"").await;
+    agent.set_draining(false).await;
+    until("200", "\"ready\":true").await;
+    assert!(soon("health", get(agent.admin, "/healthz")).await.starts_with("HTTP/1.1 200"));
 }

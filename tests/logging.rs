@@ -100,3 +100,26 @@ async fn the_level_is_rust_logs_and_else_the_settings() {
     let program = Program::run(&home.mark, &arguments, &[quiet, ("RUST_LOG", "info")]);
     AgentProgram::serving(program).await;
 }
+
+/// Stdout is for what commands answer.
+#[tokio::test]
+async fn log_lines_go_to_stderr() {
+    let home = Home::new();
+    let mut child = std::process::Command::new(support::PROGRAM)
+        .args(home.arguments(&format!("http://{}", loopback(port_to_keep()))))
+        .env(support::processes::MARK, home.mark.value())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(err));
+    let served = lines.map_while(Result::ok).any(|line| line.contains("status page and metrics"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(served);
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut out, &mut said).unwrap();
+    assert_eq!(said, "");
+}
