@@ -185,6 +185,8 @@ async fn reports_reach_whichever_version_the_controller_has_by_then() {
     let (nodes, told) = sorted(&transcript);
     let node = |version: &str| format!("{version}: node node-a with 16");
     assert_eq!(nodes, [node("0.15"), node("0.16"), node("0.15")]);
+    let page = std::fs::read_to_string("docs/migrating.md").unwrap();
+    assert!(page.contains(&told.join("\n")), "docs/migrating.md tells it otherwise");
     assert_eq!(
         told,
         [

@@ -48,6 +48,16 @@ async fn notes(home: &Home) -> Notes {
     }
 }
 
+/// The variables that a worker is given besides those of the agent and of the request, as the
+/// migration page lists them.
+fn documented_variables() -> Vec<String> {
+    let page = fs::read_to_string("docs/migrating.md").unwrap();
+    let section = page.split("## What a worker is given").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(name, _)| name.to_owned()).collect()
+}
+
 /// An agent that is told everything by variables, beside others that it does not care about.
 async fn told_by_variables(home: &Home, before: &[&str], more: &[(&str, &str)]) -> AgentProgram {
     let worker = note_taker(home);
@@ -86,15 +96,10 @@ async fn a_workers_environment_is_what_stock_gives_key_by_key() {
         let mut request = home.request("job-1", 5, &[]);
         request.generation = generation;
         request.pipeline_id = pipeline.to_owned();
-        request.env_vars = [
-            ("ANYTHING", "from the request"),
-            ("ONLY_HERE", "with = and \"quotes\""),
-            ("RUST_LOG", "trace"),
-            ("JOB_ID", "forged"),
-            ("ARROYO__WORKER__TASK_SLOTS", "99"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+        let own = [("ANYTHING", "from the request"), ("ONLY_HERE", "with = and \"quotes\"")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let forged = documented_variables().into_iter().map(|name| (name, "forged".to_owned()));
+        request.env_vars = own.into_iter().chain(forged).collect();
         let id = agent.start(request).await;
 
         let mut environment = notes(&home).await.environment;
@@ -102,25 +107,30 @@ async fn a_workers_environment_is_what_stock_gives_key_by_key() {
             assert!(environment.remove(from_here).is_some(), "{from_here}");
         }
         let mut expected = BTreeMap::from([
-            ("ANYTHING", "from the request".to_owned()),
-            ("ARROYO__ADMIN__BIND_ADDRESS", "127.0.0.1".into()),
+            ("RUST_LOG", "info".to_owned()),
+            ("ARROYO__WORKER__ID", id.to_string()),
+            ("ARROYO__WORKER__TASK_SLOTS", "5".into()),
             ("ARROYO__ADMIN__HTTP_PORT", "0".into()),
+            ("JOB_ID", "job-1".into()),
+            ("RUN_ID", generation.to_string()),
+            ("GENERATION", generation.to_string()),
+            // 0.15 knows no pipelines, and leaves that variable to the request.
+            ("PIPELINE_ID", if pipeline.is_empty() { "forged" } else { pipeline }.into()),
+        ]);
+        let given: Vec<_> = expected.keys().map(|name| (*name).to_owned()).collect();
+        let mut documented = documented_variables();
+        documented.sort();
+        assert_eq!(documented, given);
+        expected.extend([
+            ("ANYTHING", "from the request".to_owned()),
+            ("ONLY_HERE", "with = and \"quotes\"".into()),
+            ("HOME", "/home/nobody".into()),
+            ("ARROYO__ADMIN__BIND_ADDRESS", "127.0.0.1".into()),
             ("ARROYO__CHECKPOINT_URL", "file:///checkpoints".into()),
             ("ARROYO__NODE__BIND_ADDRESS", "127.0.0.1".into()),
             ("ARROYO__NODE__ID", home.machine.clone()),
             ("ARROYO__NODE__RPC_PORT", home.address.port().to_string()),
-            ("ARROYO__WORKER__ID", id.to_string()),
-            ("ARROYO__WORKER__TASK_SLOTS", "5".into()),
-            ("GENERATION", generation.to_string()),
-            ("HOME", "/home/nobody".into()),
-            ("JOB_ID", "job-1".into()),
-            ("ONLY_HERE", "with = and \"quotes\"".into()),
-            ("RUN_ID", generation.to_string()),
-            ("RUST_LOG", "info".into()),
         ]);
-        if !pipeline.is_empty() {
-            expected.insert("PIPELINE_ID", pipeline.into());
-        }
         let environment: BTreeMap<_, _> =
             environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         assert_eq!(environment, expected);

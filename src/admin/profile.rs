@@ -141,5 +141,15 @@ fn finish(sampling: ProfilerGuard<'static>) -> Result<Vec<u8>, ProfileError> {
         encoder.write_all(&bytes)?;
         encoder.finish()
     });
+    give_memory_back();
     compressed.map_err(ProfileError::Encoding)
+}
+
+/// The profiler's table of stacks is large, and in pieces that the allocator would keep.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes an integer, and touches nothing but memory that nobody has.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
