@@ -27,6 +27,7 @@ mod static_fields;
 pub mod status;
 mod stdout;
 pub mod stop;
+mod tls;
 pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -10,9 +10,10 @@ use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::{apply::identity, resolve};
+use super::resolve;
 use crate::{
     admin::{self, AdminState},
+    cli::tls::identity,
     config::{
         Loaded, Source,
         stock::{AuthMode, DEFAULT_ADMIN_PORT},

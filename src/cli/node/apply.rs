@@ -6,18 +6,18 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use crate::{
-    cli::Options,
-    config::{
-        Loaded,
-        stock::{Stock, Tls},
+    cli::{
+        Options,
+        tls::{self, Service},
     },
+    config::{Loaded, stock::Stock},
     ids::MachineId,
     machine::{self, Backoff},
     rpc::client::CallSettings,
     runtime::{
         node::{NodeBuilder, NodeServer, Supervision, default_state_dir},
         process::{WorkerCommand, shim::ShimConfig},
-        tls::{ClientTls, Identity, ServerTls},
+        tls::ClientTls,
     },
 };
 
@@ -54,10 +54,8 @@ pub(super) fn builder(
     if let Some(address) = own.advertise_address.set().or(stock.hostname.as_ref()) {
         builder = builder.advertise(address);
     }
-    if let Some(tls) = stock.node_tls() {
-        let section = if stock.node.tls.is_some() { "node.tls" } else { "tls" };
-        let identity = identity(tls, section)?;
-        builder = builder.server_tls(ServerTls { identity, client_ca: tls.mtls_ca_file.clone() });
+    if let Some(tls) = tls::server(stock, Service::Node)? {
+        builder = builder.server_tls(tls);
     }
     if let Some(tls) = controller_tls(stock)? {
         builder = builder.controller_tls(tls);
@@ -122,38 +120,10 @@ pub(in crate::cli) fn this_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find out this program's own path")
 }
 
-/// A certificate and its key, both of which a server needs.
-pub(super) fn identity(tls: &Tls, section: &str) -> anyhow::Result<Identity> {
-    let file = |name: &str, path: &Option<PathBuf>| {
-        path.clone().with_context(|| {
-            format!("{section}.enabled is true, and {section}.{name} names no file")
-        })
-    };
-    Ok(Identity {
-        cert_file: file("cert-file", &tls.cert_file)?,
-        key_file: file("key-file", &tls.key_file)?,
-    })
-}
-
 /// How to call the controller, according to this side's copy of the controller's settings.
 fn controller_tls(stock: &Stock) -> anyhow::Result<Option<ClientTls>> {
-    let Some(target) = stock.controller_tls() else {
-        // Stock cannot do this; there is only one thing that it can mean.
-        let by_url = stock.controller_url().starts_with("https://");
-        return Ok(by_url.then(ClientTls::default));
-    };
-    let mut client = ClientTls { ca: target.mtls_ca_file.clone(), identity: None };
-    if target.mtls_ca_file.is_some() {
-        let (tls, section) = match &stock.node.tls {
-            Some(tls) => (tls, "node.tls"),
-            None => (&stock.tls, "tls"),
-        };
-        anyhow::ensure!(
-            tls.enabled,
-            "the controller demands certificates (mtls-ca-file is set in its settings), and \
-             {section}.enabled is false: enable it and set {section}.cert-file and {section}.key-file"
-        );
-        client.identity = Some(identity(tls, section)?);
-    }
-    Ok(Some(client))
+    let by_settings = tls::client(stock, Service::Node, Service::Controller)?;
+    // Stock cannot do this; there is only one thing that it can mean.
+    let by_url = || stock.controller_url().starts_with("https://").then(ClientTls::default);
+    Ok(by_settings.or_else(by_url))
 }
