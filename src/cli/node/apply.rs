@@ -42,6 +42,7 @@ pub(super) fn builder(
         .state_dir(state_dir(settings))
         .worker(worker)
         .dialect(own.dialect.0)
+        .output_limit(own.output.limit.0)
         .calls(CallSettings {
             deadline: own.calls.deadline.0,
             connect_deadline: own.calls.connect_deadline.0,
