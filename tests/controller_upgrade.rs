@@ -87,6 +87,9 @@ async fn answer<V: Version>(
     transcript: Transcript,
 ) {
     let (head, mut body) = request.into_parts();
+    for compression in ["grpc-encoding", "grpc-accept-encoding"] {
+        assert_eq!(head.headers.get(compression), None, "stock negotiates no compression");
+    }
     let mut bytes = Vec::new();
     while let Some(Ok(chunk)) = body.data().await {
         let _ = body.flow_control().release_capacity(chunk.len());

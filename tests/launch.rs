@@ -183,11 +183,23 @@ async fn without_a_program_arroyo_is_taken_from_path_and_else_the_built_in_one()
 
     fs::copy(note_taker(&home), bin.join("arroyo")).unwrap();
     let agent = run().await;
+    agent.program.line_with("workers are run as arroyo worker").await;
     let notes_dir = home.scratch();
     let env = [("NOTES", notes_dir.to_str().unwrap())];
     agent.start(home.request("job", 1, &env)).await;
     assert_eq!(notes(&home).await.arguments[1..], ["worker"]);
     assert!(!agent.program.said().iter().any(|line| line.contains("no `arroyo`")));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_at_the_start() {
+    let home = Home::new();
+    for missing in ["/nowhere/arroyo", "no-such-arroyo", "./no-such-arroyo"] {
+        let command = ("ARROYO_NODE__WORKER__COMMAND", missing);
+        let agent = told_by_variables(&home, &[], &[command]).await;
+        agent.program.line_with(&format!("there is no worker program {missing}")).await;
+        agent.program.line_with(&format!("workers are run as {missing} worker")).await;
+    }
 }
 
 /// What the controller is told, for an agent with these flags and variables.

@@ -1,5 +1,4 @@
 //! Log lines of the binary, as its `logging` settings say.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

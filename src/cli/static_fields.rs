@@ -72,10 +72,10 @@ where
 }
 
 /// The names that cannot be given: a line of this form has such a field of its own.
-pub(super) fn left_out<'a>(
+pub(super) fn left_out(
     format: Format,
-    fields: &'a BTreeMap<String, String>,
-) -> impl Iterator<Item = &'a str> {
+    fields: &BTreeMap<String, String>,
+) -> impl Iterator<Item = &str> {
     fields.keys().map(String::as_str).filter(move |name| has_itself(format, name))
 }
 

@@ -1,9 +1,12 @@
 //! From settings to the parts that they are for.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     cli::{
@@ -34,7 +37,14 @@ pub(super) fn builder(
             "no `arroyo` on PATH: workers are this program's own, which run no pipelines; \
              --worker-command or worker.command names the real one"
         );
+    } else if !is_there(&worker.program) {
+        warn!(
+            "there is no worker program {}: no worker can be started before there is; \
+             --worker-command or worker.command names another",
+            worker.program.display()
+        );
     }
+    info!("workers are run as {}", command_line(&worker));
     let mut builder = NodeServer::builder()
         .task_slots(stock.node.task_slots.into())
         .bind(address)
@@ -96,7 +106,8 @@ pub(in crate::cli) fn worker_command(
     let worker = &settings.own.worker;
     let mut command = WorkerCommand::new(match worker.command.set() {
         Some(program) => program.clone(),
-        None if arroyo_is_on_path() => "arroyo".into(),
+        // What an operator means who names no program.
+        None if is_there("arroyo".as_ref()) => "arroyo".into(),
         None => this_program()?,
     });
     command.args = match worker.args.set() {
@@ -111,10 +122,20 @@ pub(in crate::cli) fn worker_command(
     Ok(command)
 }
 
-/// What an operator means who names no program.
-fn arroyo_is_on_path() -> bool {
+/// Program and arguments, for people.
+pub(in crate::cli) fn command_line(command: &WorkerCommand) -> String {
+    let words = [command.program.as_os_str()].into_iter();
+    let words = words.chain(command.args.iter().map(AsRef::as_ref));
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// A path, or a name that is looked for as it is when a worker starts.
+fn is_there(program: &Path) -> bool {
+    if program.components().count() > 1 {
+        return program.is_file();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join("arroyo").is_file())
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 pub(in crate::cli) fn this_program() -> anyhow::Result<PathBuf> {
