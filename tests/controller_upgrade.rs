@@ -87,6 +87,9 @@ async fn answer<V: Version>(
     transcript: Transcript,
 ) {
     let (head, mut body) = request.into_parts();
+    for compression in ["grpc-encoding", "grpc-accept-encoding"] {
+        assert_eq!(head.headers.get(compression), None, "stock negotiates no compression");
+    }
     let mut bytes = Vec::new();
     while let Some(Ok(chunk)) = body.data().await {
         let _ = body.flow_control().release_capacity(chunk.len());
@@ -185,6 +188,8 @@ async fn reports_reach_whichever_version_the_controller_has_by_then() {
     let (nodes, told) = sorted(&transcript);
     let node = |version: &str| format!("{version}: node node-a with 16");
     assert_eq!(nodes, [node("0.15"), node("0.16"), node("0.15")]);
+    let page = std::fs::read_to_string("docs/migrating.md").unwrap();
+    assert!(page.contains(&told.join("\n")), "docs/migrating.md tells it otherwise");
     assert_eq!(
         told,
         [

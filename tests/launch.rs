@@ -48,6 +48,16 @@ async fn notes(home: &Home) -> Notes {
     }
 }
 
+/// The variables that a worker is given besides those of the agent and of the request, as the
+/// migration page lists them.
+fn documented_variables() -> Vec<String> {
+    let page = fs::read_to_string("docs/migrating.md").unwrap();
+    let section = page.split("## What a worker is given").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(name, _)| name.to_owned()).collect()
+}
+
 /// An agent that is told everything by variables, beside others that it does not care about.
 async fn told_by_variables(home: &Home, before: &[&str], more: &[(&str, &str)]) -> AgentProgram {
     let worker = note_taker(home);
@@ -86,15 +96,10 @@ async fn a_workers_environment_is_what_stock_gives_key_by_key() {
         let mut request = home.request("job-1", 5, &[]);
         request.generation = generation;
         request.pipeline_id = pipeline.to_owned();
-        request.env_vars = [
-            ("ANYTHING", "from the request"),
-            ("ONLY_HERE", "with = and \"quotes\""),
-            ("RUST_LOG", "trace"),
-            ("JOB_ID", "forged"),
-            ("ARROYO__WORKER__TASK_SLOTS", "99"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+        let own = [("ANYTHING", "from the request"), ("ONLY_HERE", "with = and \"quotes\"")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let forged = documented_variables().into_iter().map(|name| (name, "forged".to_owned()));
+        request.env_vars = own.into_iter().chain(forged).collect();
         let id = agent.start(request).await;
 
         let mut environment = notes(&home).await.environment;
@@ -102,25 +107,30 @@ async fn a_workers_environment_is_what_stock_gives_key_by_key() {
             assert!(environment.remove(from_here).is_some(), "{from_here}");
         }
         let mut expected = BTreeMap::from([
-            ("ANYTHING", "from the request".to_owned()),
-            ("ARROYO__ADMIN__BIND_ADDRESS", "127.0.0.1".into()),
+            ("RUST_LOG", "info".to_owned()),
+            ("ARROYO__WORKER__ID", id.to_string()),
+            ("ARROYO__WORKER__TASK_SLOTS", "5".into()),
             ("ARROYO__ADMIN__HTTP_PORT", "0".into()),
+            ("JOB_ID", "job-1".into()),
+            ("RUN_ID", generation.to_string()),
+            ("GENERATION", generation.to_string()),
+            // 0.15 knows no pipelines, and leaves that variable to the request.
+            ("PIPELINE_ID", if pipeline.is_empty() { "forged" } else { pipeline }.into()),
+        ]);
+        let given: Vec<_> = expected.keys().map(|name| (*name).to_owned()).collect();
+        let mut documented = documented_variables();
+        documented.sort();
+        assert_eq!(documented, given);
+        expected.extend([
+            ("ANYTHING", "from the request".to_owned()),
+            ("ONLY_HERE", "with = and \"quotes\"".into()),
+            ("HOME", "/home/nobody".into()),
+            ("ARROYO__ADMIN__BIND_ADDRESS", "127.0.0.1".into()),
             ("ARROYO__CHECKPOINT_URL", "file:///checkpoints".into()),
             ("ARROYO__NODE__BIND_ADDRESS", "127.0.0.1".into()),
             ("ARROYO__NODE__ID", home.machine.clone()),
             ("ARROYO__NODE__RPC_PORT", home.address.port().to_string()),
-            ("ARROYO__WORKER__ID", id.to_string()),
-            ("ARROYO__WORKER__TASK_SLOTS", "5".into()),
-            ("GENERATION", generation.to_string()),
-            ("HOME", "/home/nobody".into()),
-            ("JOB_ID", "job-1".into()),
-            ("ONLY_HERE", "with = and \"quotes\"".into()),
-            ("RUN_ID", generation.to_string()),
-            ("RUST_LOG", "info".into()),
         ]);
-        if !pipeline.is_empty() {
-            expected.insert("PIPELINE_ID", pipeline.into());
-        }
         let environment: BTreeMap<_, _> =
             environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         assert_eq!(environment, expected);
@@ -173,11 +183,23 @@ async fn without_a_program_arroyo_is_taken_from_path_and_else_the_built_in_one()
 
     fs::copy(note_taker(&home), bin.join("arroyo")).unwrap();
     let agent = run().await;
+    agent.program.line_with("workers are run as arroyo worker").await;
     let notes_dir = home.scratch();
     let env = [("NOTES", notes_dir.to_str().unwrap())];
     agent.start(home.request("job", 1, &env)).await;
     assert_eq!(notes(&home).await.arguments[1..], ["worker"]);
     assert!(!agent.program.said().iter().any(|line| line.contains("no `arroyo`")));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_at_the_start() {
+    let home = Home::new();
+    for missing in ["/nowhere/arroyo", "no-such-arroyo", "./no-such-arroyo"] {
+        let command = ("ARROYO_NODE__WORKER__COMMAND", missing);
+        let agent = told_by_variables(&home, &[], &[command]).await;
+        agent.program.line_with(&format!("there is no worker program {missing}")).await;
+        agent.program.line_with(&format!("workers are run as {missing} worker")).await;
+    }
 }
 
 /// What the controller is told, for an agent with these flags and variables.
@@ -217,6 +239,25 @@ async fn an_ipv6_address_can_be_bound_and_is_told_in_brackets() {
 }
 
 #[tokio::test]
+async fn a_controller_can_be_reached_by_ipv6_and_by_name() {
+    for host in ["::1", "127.0.0.1"] {
+        let Ok(probe) = std::net::TcpListener::bind((host, 0)) else {
+            println!("skipped: this machine has no {host}");
+            continue;
+        };
+        drop(probe);
+        let home = Home::new();
+        let recorder = Recorder::start_at(SocketAddr::new(host.parse().unwrap(), 0)).await;
+        let url = match host {
+            "::1" => recorder.url(),
+            _ => format!("http://localhost:{}", recorder.address.port()),
+        };
+        let _agent = home.run(&url, &[]).await;
+        recorder.until("the node", |record| !record.registrations.is_empty()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_name_for_the_controller_can_be_given() {
     let (known_as, bound) = registered_as(&[], &[("ARROYO__HOSTNAME", "node-7.example")]).await;
     assert_eq!(known_as, format!("node-7.example:{}", bound.port()));
@@ -251,8 +292,64 @@ async fn the_admin_server_has_the_routes_of_stock() {
     assert!(line.ends_with("# --task-slots"), "{line}");
     assert!(get("/metrics").await.contains("\narroyo_node_task_slots 7\n"));
     assert!(get("/details").await.contains("\"service\":\"arroyo-node\""));
-    for path in ["/debug/pprof/heap", "/debug/pprof/profile"] {
-        let answer = get(path).await;
-        assert!(answer.starts_with("HTTP/1.1 501") && answer.contains("profiler"), "{answer}");
+}
+
+/// A controller on the same machine has the same default; what was asked for is not given up.
+#[tokio::test]
+async fn an_admin_port_that_is_taken_is_told_if_it_was_asked_for_and_else_avoided() {
+    let home = Home::new();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().port().to_string();
+    let mut arguments = home.arguments(&format!("http://{}", loopback(port_to_keep())));
+    let at = arguments.iter().position(|word| word == "--admin-port").unwrap();
+    arguments[at + 1].clone_from(&taken);
+    let told: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let mut agent = Program::run(&home.mark, &told, &[]);
+    assert_eq!(agent.end().await.code(), Some(1));
+    let error = agent.line_with("error: ").await;
+    assert!(
+        error.contains(&format!("cannot bind 127.0.0.1:{taken} for the status page")),
+        "{error}"
+    );
+    assert!(error.contains("a controller on this machine uses the same default"), "{error}");
+    assert!(error.contains("ARROYO__ADMIN__HTTP_PORT"), "{error}");
+
+    // Whoever else has it on this machine will do, too.
+    let usual = std::net::TcpListener::bind("127.0.0.1:5114");
+    arguments.drain(at..at + 2);
+    let untold: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let agent = AgentProgram::serving(Program::run(&home.mark, &untold, &[])).await;
+    if usual.is_ok() {
+        let line = agent.program.line_with("port 5114 is taken").await;
+        assert!(line.contains(&format!("are on {}", agent.admin)), "{line}");
     }
+    assert!(soon("its page", get(agent.admin, "/name")).await.ends_with("arroyo-node\n"));
+}
+
+#[tokio::test]
+async fn readiness_follows_the_controller_and_draining() {
+    let home = Home::new();
+    let address = loopback(port_to_keep());
+    let agent = home.run(&format!("http://{address}"), &[]).await;
+    let readiness = async || soon("readiness", get(agent.admin, "/readyz")).await;
+    let until = async |status: &str, word: &str| {
+        soon(word, async {
+            loop {
+                let answer = readiness().await;
+                if answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(word) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    until("503", "not_registered").await;
+    let _recorder = Recorder::start_at(address).await;
+    until("200", "\"ready\":true").await;
+    agent.set_draining(true).await;
+    until("503", "\"draining\"").await;
+    agent.set_draining(false).await;
+    until("200", "\"ready\":true").await;
+    assert!(soon("health", get(agent.admin, "/healthz")).await.starts_with("HTTP/1.1 200"));
 }

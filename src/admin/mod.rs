@@ -13,12 +13,14 @@
 //! | `/status` | `ok` (as stock) |
 //! | `/name` | `arroyo-node` (as stock) |
 //! | `/details` | JSON: service, version and what else is known since the start (as stock) |
-//! | `/debug/pprof/heap`, `…/profile` | 501: stock has them, this agent has not |
+//! | `/debug/pprof/profile` | a CPU profile (as stock): see the module `profile` |
+//! | `/debug/pprof/heap` | 403, as stock when it does not sample its allocations: this agent never does |
 //!
 //! With a key ([`AdminState::key`]) every route demands `Authorization: Bearer KEY`, as stock's do.
 
 mod key;
 mod page;
+mod profile;
 mod ready;
 pub mod row;
 mod summary;
@@ -111,8 +113,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .route("/metrics.pb", get(metrics_pb))
         .route("/config", get(config))
-        .route("/debug/pprof/heap", get(no_profile))
-        .route("/debug/pprof/profile", get(no_profile))
+        .route("/debug/pprof/heap", get(no_heap_profile))
+        .route("/debug/pprof/profile", get(profile::profile))
         .route("/status", get(async || "ok"))
         .route("/name", get(async || format!("{NAME}\n")))
         .route("/details", get(details))
@@ -153,10 +155,10 @@ async fn config(State(state): State<AdminState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], state.settings.to_string())
 }
 
-async fn no_profile() -> impl IntoResponse {
-    let message = "arroyo-node has no profiler built in; `perf record -p PID` shows what it does, \
-                   and its memory is in /proc/PID/smaps_rollup\n";
-    (StatusCode::NOT_IMPLEMENTED, message)
+async fn no_heap_profile() -> impl IntoResponse {
+    let message = "heap profiling not activated: arroyo-node does not sample its allocations; how much \
+                   memory it has is process_resident_memory_bytes in /metrics\n";
+    (StatusCode::FORBIDDEN, message)
 }
 
 async fn details(State(state): State<AdminState>) -> Json<Value> {

@@ -15,8 +15,6 @@ pub(super) fn run(args: &node::Args, options: &Options) -> Result<Exit, Failure>
     stdout::say(format_args!("# the controller is at {}", settings.stock.controller_url()));
     stdout::say(format_args!("# the state directory is {}", node::state_dir(&settings).display()));
     let worker = node::worker_command(&settings, options)?;
-    let words = [worker.program.into_os_string()].into_iter().chain(worker.args);
-    let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    stdout::say(format_args!("# workers are run as {}", words.join(" ")));
+    stdout::say(format_args!("# workers are run as {}", node::command_line(&worker)));
     Ok(Exit::Ok)
 }

@@ -1,5 +1,7 @@
 //! `arroyo-node controller`: the reference controller, for trying agents on several machines
-//! without an Arroyo cluster. It runs the jobs that are named on its command line.
+//! without an Arroyo cluster. It runs the jobs that are named on its command line. Of Arroyo's settings
+//! it reads how to log and the `tls` sections, as stock's controller does: by its own (`controller.tls`
+//! or `tls`) it serves, by the nodes' (`node.tls` or `tls`) it calls them.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
@@ -10,11 +12,20 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Exit, Failure, Options, logging};
+use super::{
+    Exit, Failure, Options, logging,
+    tls::{self, Service},
+};
 use crate::{
-    controller::{Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector},
+    config::{self, Places, stock::Stock},
+    controller::{
+        Connector, Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector, TlsConnector,
+    },
     machine::Dialect,
-    runtime::clock::SystemClock,
+    runtime::{
+        clock::SystemClock,
+        tls::{H2, Incoming},
+    },
 };
 
 /// Where to listen and what to run.
@@ -57,28 +68,39 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 impl Args {
     pub(super) fn run(self, options: &Options) -> Result<Exit, Failure> {
-        let _logging = logging::init(options.log_format.unwrap_or_default())
-            .context("cannot start logging")?;
+        let places = Places {
+            file: options.config.clone(),
+            dir: options.config_dir.clone(),
+            ..Places::default()
+        };
+        let settings = config::load(&places)
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string(), ""))?;
+        let mut logging = logging::Logging::from(&settings.stock.logging);
+        logging.format = options.log_format.unwrap_or(logging.format);
+        let _logging = logging::init(logging).context("cannot start logging")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .worker_threads(2)
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(self.serve())?;
+        runtime.block_on(self.serve(&settings.stock))?;
         Ok(Exit::Ok)
     }
 
-    async fn serve(self) -> anyhow::Result<()> {
+    async fn serve(self, stock: &Stock) -> anyhow::Result<()> {
+        let tls = tls::server(stock, Service::Controller)?;
+        let tls = tls.map(|tls| tls.load(&[H2])).transpose().context("cannot serve over TLS")?;
+        let to_nodes = to_nodes(stock)?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
         let listener = TcpListener::bind(self.bind).await.with_context(|| {
             format!("cannot bind {}; --bind chooses another address", self.bind)
         })?;
-        info!(address = %listener.local_addr()?, "controller serves");
-        let controller =
-            Controller::new(Settings::default(), Arc::new(SystemClock), Arc::new(TcpConnector));
+        info!(address = %listener.local_addr()?, tls = tls.is_some(), "controller serves");
+        let incoming = Incoming::new(listener, tls.map(Arc::new))?;
+        let controller = Controller::new(Settings::default(), Arc::new(SystemClock), to_nodes);
         let mut events = controller.subscribe();
-        let server = tokio::spawn(controller.serve_tcp(listener, std::future::pending()));
+        let server = tokio::spawn(controller.serve(incoming, std::future::pending()));
         for job in &self.job {
             controller.submit(self.spec(job))?;
         }
@@ -111,6 +133,14 @@ impl Args {
         }
         spec
     }
+}
+
+fn to_nodes(stock: &Stock) -> anyhow::Result<Arc<dyn Connector>> {
+    let Some(tls) = tls::client(stock, Service::Controller, Service::Node)? else {
+        return Ok(Arc::new(TcpConnector));
+    };
+    let tls = tls.load().context("cannot call nodes over TLS")?;
+    Ok(Arc::new(TlsConnector::new(tls)))
 }
 
 fn line(event: &ControllerEvent) {

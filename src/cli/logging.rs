@@ -3,7 +3,10 @@
 //! Which lines: `RUST_LOG`, in the syntax of tracing-subscriber; else `logging.min-level`; else
 //! `info`. A directive that makes no sense is an error, not silence.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
+};
 
 use thiserror::Error;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -12,6 +15,7 @@ use tracing_subscriber::{
     layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use super::static_fields::{WithStaticFields, left_out};
 use crate::config::stock::{self, LogFormat};
 
 /// The form of a log line.
@@ -42,6 +46,8 @@ pub struct Logging {
     pub enable_file_name: bool,
     /// Say in which line of it.
     pub enable_file_line: bool,
+    /// What every line carries besides.
+    pub static_fields: BTreeMap<String, String>,
 }
 
 impl Default for Logging {
@@ -53,6 +59,7 @@ impl Default for Logging {
             buffered_lines_limit: 4096,
             enable_file_name: false,
             enable_file_line: false,
+            static_fields: BTreeMap::new(),
         }
     }
 }
@@ -76,6 +83,7 @@ impl From<&stock::Logging> for Logging {
             buffered_lines_limit: settings.buffered_lines_limit,
             enable_file_name: settings.enable_file_name,
             enable_file_line: settings.enable_file_line,
+            static_fields: settings.static_fields.clone(),
         }
     }
 }
@@ -116,6 +124,9 @@ pub fn init(logging: impl Into<Logging>) -> Result<LogGuard, LoggingError> {
         .try_init()
         .map_err(|_| LoggingError::Already)?;
     log_panics();
+    for name in left_out(logging.format, &logging.static_fields) {
+        tracing::warn!("logging.static-fields.{name} is left out: a log line has its own {name}");
+    }
     Ok(LogGuard { _writer: guard })
 }
 
@@ -147,6 +158,7 @@ fn lines(
     writer: BoxMakeWriter,
     color: bool,
 ) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let fields = &logging.static_fields;
     // Complaints about a stderr that cannot be written would go to stderr, and panic.
     match logging.format {
         Format::Plaintext => tracing_subscriber::fmt::layer()
@@ -154,6 +166,9 @@ fn lines(
             .with_line_number(logging.enable_file_line)
             .log_internal_errors(false)
             .with_ansi(color)
+            .map_event_format(|lines| {
+                WithStaticFields::new(lines.with_ansi(color), Format::Plaintext, fields)
+            })
             .with_writer(writer)
             .boxed(),
         Format::Json => tracing_subscriber::fmt::layer()
@@ -161,12 +176,14 @@ fn lines(
             .with_file(logging.enable_file_name)
             .with_line_number(logging.enable_file_line)
             .log_internal_errors(false)
+            .map_event_format(|lines| WithStaticFields::new(lines, Format::Json, fields))
             .with_writer(writer)
             .boxed(),
         Format::Logfmt => tracing_logfmt::builder()
             .with_location(logging.enable_file_name || logging.enable_file_line)
             .layer()
             .log_internal_errors(false)
+            .map_event_format(|lines| WithStaticFields::new(lines, Format::Logfmt, fields))
             .with_writer(writer)
             .boxed(),
     }

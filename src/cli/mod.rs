@@ -23,9 +23,11 @@ pub mod ps;
 pub mod shim;
 pub mod shutdown;
 pub mod start;
+mod static_fields;
 pub mod status;
 mod stdout;
 pub mod stop;
+mod tls;
 pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub(super) use admin::{AdminServer, bind_admin, run_with_admin};
-pub(super) use apply::{state_dir, this_program, worker_command};
+pub(super) use apply::{command_line, state_dir, this_program, worker_command};
 pub use flags::Args;
 
 impl Args {

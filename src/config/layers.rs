@@ -142,16 +142,13 @@ impl Provider for Single {
 /// Keys in the node's own sections of Arroyo's configuration that nobody knows: most likely typing
 /// errors, and a stock worker refuses them.
 pub(super) fn misspelt(layers: &Figment) -> Vec<String> {
-    /// Known to stock, without effect here.
-    const ALSO: &[&str] = &["static-fields"];
     let known = |section: &str| -> Vec<String> {
         let value = match section {
             "tls" | "node.tls" | "controller.tls" | "admin.tls" => Value::serialize(Tls::default()),
             section => Value::serialize(Stock::default())
                 .map(|all| all.find(section).unwrap_or_else(|| Value::from(false))),
         };
-        let keys = value.ok().and_then(Value::into_dict).unwrap_or_default().into_keys();
-        keys.chain(ALSO.iter().map(|key| (*key).to_owned())).collect()
+        value.ok().and_then(Value::into_dict).unwrap_or_default().into_keys().collect()
     };
     let mut found = Vec::new();
     for section in ["node", "tls", "node.tls", "controller.tls", "admin", "admin.tls", "logging"] {

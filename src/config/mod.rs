@@ -23,6 +23,7 @@ mod error;
 mod layers;
 pub mod own;
 mod render;
+pub mod size;
 mod source;
 pub mod stock;
 pub mod values;

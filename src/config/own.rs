@@ -8,10 +8,14 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Auto, DialectSetting, Optionally, Time};
+use super::{
+    size::Size,
+    values::{Auto, DialectSetting, Optionally, Time},
+};
 use crate::{
     machine::{Backoff, Config},
     rpc::client::CallSettings,
+    runtime::node::{DEFAULT_OUTPUT_LIMIT, SMALLEST_OUTPUT_LIMIT},
 };
 
 /// The agent's own settings.
@@ -36,6 +40,8 @@ pub struct Own {
     pub shim: bool,
     /// What is run as a worker.
     pub worker: Worker,
+    /// What workers write.
+    pub output: Output,
     /// How the agent ends.
     pub shutdown: Shutdown,
     /// How the controller hears that the agent lives.
@@ -58,6 +64,14 @@ pub struct Worker {
     pub command: Auto<PathBuf>,
     /// Its arguments.
     pub args: Auto<Vec<String>>,
+}
+
+/// What workers write.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Output {
+    /// How much is kept of each worker's stdout, and of its stderr.
+    pub limit: Size,
 }
 
 /// How the agent ends.
@@ -135,6 +149,7 @@ impl Default for Own {
             fence_after: Optionally(machine.fence_after.map(Time)),
             shim: true,
             worker: Worker::default(),
+            output: Output::default(),
             shutdown: Shutdown::default(),
             heartbeat: Heartbeat::default(),
             backoff: BackoffTimes::default(),
@@ -142,6 +157,12 @@ impl Default for Own {
             reports: Reports::default(),
             retention: Retention::default(),
         }
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { limit: Size(Some(DEFAULT_OUTPUT_LIMIT)) }
     }
 }
 
@@ -220,6 +241,10 @@ impl Own {
             let must =
                 format!("at most heartbeat.every, {every}: a mute controller would delay it");
             return Some(("calls.deadline", must));
+        }
+        if self.output.limit.0.is_some_and(|limit| limit < SMALLEST_OUTPUT_LIMIT) {
+            let smallest = Size(Some(SMALLEST_OUTPUT_LIMIT));
+            return Some(("output.limit", format!("\"off\", or at least {smallest}")));
         }
         if self.backoff.most < self.backoff.first {
             return Some((

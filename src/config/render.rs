@@ -52,6 +52,7 @@ pub(super) fn literal(value: &Value) -> String {
         Value::Array(_, values) => {
             format!("[{}]", values.iter().map(literal).collect::<Vec<_>>().join(", "))
         }
+        Value::Dict(_, dict) if dict.is_empty() => "{}".into(),
         Value::Dict(_, dict) => {
             let entry = |(key, value): (&String, &Value)| format!("{key} = {}", literal(value));
             format!("{{ {} }}", dict.iter().map(entry).collect::<Vec<_>>().join(", "))

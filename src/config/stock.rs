@@ -1,7 +1,7 @@
 //! What the agent reads of Arroyo's own configuration: the keys of stock `arroyo node`, with
 //! its names and its defaults. Whatever else is in there belongs to other services.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,8 @@ pub struct Logging {
     pub enable_file_name: bool,
     /// With `nonblocking`: how many lines may wait.
     pub buffered_lines_limit: usize,
+    /// What every line carries besides.
+    pub static_fields: BTreeMap<String, String>,
 }
 
 /// The form of a log line.
@@ -176,6 +178,7 @@ impl Default for Logging {
             enable_file_line: false,
             enable_file_name: false,
             buffered_lines_limit: 4096,
+            static_fields: BTreeMap::new(),
         }
     }
 }

@@ -39,7 +39,7 @@ pub use book::{Books, NotEnoughSlots, Placement, StopTarget};
 pub use event::{ControllerEvent, Counters, Node, Snapshot, StopAnswer, Violation, Worker};
 pub use handle::Controller;
 pub use job::{Job, JobSpec, JobState, Stop, SubmitError, UnknownJob};
-pub use nodes::{ConnectError, Connector, Refusal, TcpConnector, endpoint};
+pub use nodes::{ConnectError, Connector, Refusal, TcpConnector, TlsConnector, endpoint};
 pub use report::{FinishOutcome, FinishedReport, NoIdentity};
 pub use service::ControllerService;
 pub use settings::{Quirks, Settings};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use rustls::ClientConfig;
 use thiserror::Error;
 use tonic::{
     Code, Status,
@@ -15,6 +16,7 @@ use crate::{
     rpc::wire::{
         StartWorkerReq, StopWorkerReq, StopWorkerStatus, node_grpc_client::NodeGrpcClient,
     },
+    runtime::tls::{Reloading, connector},
 };
 
 /// Connects to nodes.
@@ -55,6 +57,28 @@ impl Connector for TcpConnector {
         let address = address.to_owned();
         Box::pin(async move {
             let connected = endpoint(&address)?.connect().await;
+            connected.map_err(|error| ConnectError::new(&address, &error))
+        })
+    }
+}
+
+/// Connects through the operating system's sockets, over TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConnector(Arc<Reloading<ClientConfig>>);
+
+impl TlsConnector {
+    /// With these certificates, which are read again when they change.
+    pub fn new(tls: Reloading<ClientConfig>) -> Self {
+        Self(Arc::new(tls))
+    }
+}
+
+impl Connector for TlsConnector {
+    fn connect(&self, address: &str) -> BoxFuture<'static, Result<Channel, ConnectError>> {
+        let (address, tls) = (address.to_owned(), self.0.clone());
+        Box::pin(async move {
+            let endpoint = endpoint(&address)?;
+            let connected = endpoint.connect_with_connector(connector(Some(tls))).await;
             connected.map_err(|error| ConnectError::new(&address, &error))
         })
     }

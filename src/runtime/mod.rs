@@ -12,6 +12,7 @@ pub mod node;
 mod notice;
 pub mod observer;
 pub mod output;
+mod output_limit;
 pub mod ports;
 pub mod process;
 mod set_aside;

@@ -2,6 +2,7 @@
 //! gone or wrong.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dialects;
 mod journal;
 mod many;
 mod strangers;

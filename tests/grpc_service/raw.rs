@@ -111,6 +111,7 @@ impl Told {
         let (head, body) = soon("headers", response).await.expect("a response").into_parts();
         assert_eq!(head.status, 200);
         assert_eq!(head.headers["content-type"], "application/grpc");
+        assert_eq!(head.headers.get("grpc-encoding"), None, "nothing is compressed");
         let (body, trailers) = soon("the body", read_body(body)).await;
         Self { body, trailers: trailers.unwrap_or(head.headers) }
     }

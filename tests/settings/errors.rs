@@ -55,6 +55,11 @@ fn a_wrong_value_is_told_with_its_place_and_what_is_allowed() {
         "error: ARROYO_NODE__DIALECT sets dialect to 0.17; it must be \"auto\", \"0.15\" or \"0.16\""
     );
     assert_eq!(
+        of_variable("ARROYO_NODE__OUTPUT__LIMIT", "64MB"),
+        "error: ARROYO_NODE__OUTPUT__LIMIT sets output.limit to \"64MB\"; \
+         it must be \"off\", or a size with its unit, such as \"512KiB\", \"64MiB\" or \"1GiB\""
+    );
+    assert_eq!(
         of_variable("ARROYO_NODE__REPORTS__IN_FLIGHT", "0"),
         "error: ARROYO_NODE__REPORTS__IN_FLIGHT sets reports.in-flight to 0; \
          it must be a whole number from 1"
@@ -126,6 +131,10 @@ fn settings_that_contradict_each_other_are_told() {
     assert_eq!(
         of_own_file("backoff = { first = '10s', most = '1s' }"),
         "error: ./arroyo-node.toml sets backoff.most to \"1s\"; it must be at least backoff.first, 10s"
+    );
+    assert_eq!(
+        of_own_file("output.limit = '8KiB'"),
+        "error: ./arroyo-node.toml sets output.limit to \"8KiB\"; it must be \"off\", or at least 256KiB"
     );
     assert_eq!(
         of_own_file("heartbeat.every = '0s'"),

@@ -96,3 +96,25 @@ async fn a_caller_who_says_nothing_holds_up_nobody() {
     assert_eq!(ask(&agent, Some(world.ours.client(Some(&caller)))).await, Ok(()));
     agent.program.line_with("no TLS handshake within 10s").await;
 }
+
+/// As a whole: nothing of the global section is left in it.
+#[tokio::test]
+async fn the_nodes_own_tls_section_replaces_the_global_one() {
+    let world = World::new();
+    let (global, own) = (world.strange.issue("global"), world.ours.issue("own"));
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let mut env = tls(&global, Some(&world.strange.file));
+    env.push(("ARROYO__CONTROLLER__TLS__ENABLED", "false".into()));
+    env.push(("ARROYO__NODE__TLS__ENABLED", "true".into()));
+    env.push(("ARROYO__NODE__TLS__CERT_FILE", text(&own.cert)));
+    env.push(("ARROYO__NODE__TLS__KEY_FILE", text(&own.key)));
+    let recorder = Recorder::start().await;
+    let agent = serving(&world.home, &recorder.url(), &env).await;
+    assert_eq!(ask(&agent, Some(world.ours.client(None))).await, Ok(()));
+    drop(agent);
+
+    env.retain(|(name, _)| !name.starts_with("ARROYO__NODE__TLS"));
+    env.push(("ARROYO__NODE__TLS__ENABLED", "false".into()));
+    let agent = serving(&world.home, &recorder.url(), &env).await;
+    assert_eq!(ask(&agent, None).await, Ok(()));
+}

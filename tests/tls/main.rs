@@ -8,6 +8,7 @@ mod certificates;
 mod commands;
 mod controller;
 mod files;
+mod reference;
 mod rotation;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,10 +8,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
+use tracing::warn;
 
-use super::{apply::identity, resolve};
+use super::resolve;
 use crate::{
     admin::{self, AdminState},
+    cli::tls::identity,
     config::{
         Loaded, Source,
         stock::{AuthMode, DEFAULT_ADMIN_PORT},
@@ -56,6 +58,14 @@ pub(super) async fn bind(settings: &Loaded) -> anyhow::Result<AdminServer> {
         _ => Some(admin.http_port),
     };
     let listener = bind_admin(host.ip(), port).await?;
+    let bound = listener.local_addr()?;
+    if port.is_none() && bound.port() != DEFAULT_ADMIN_PORT {
+        warn!(
+            "port {DEFAULT_ADMIN_PORT} is taken, by a controller on this machine perhaps: the status \
+             page and the metrics are on {bound}; --admin-port or ARROYO__ADMIN__HTTP_PORT chooses a \
+             port that stays"
+        );
+    }
     let key = match &admin.auth_mode {
         AuthMode::StaticApiKey { api_key } if api_key.reveal().is_empty() => {
             bail!("admin.auth-mode.api-key is empty: everybody would have it")

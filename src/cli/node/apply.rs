@@ -1,23 +1,26 @@
 //! From settings to the parts that they are for.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
-    cli::Options,
-    config::{
-        Loaded,
-        stock::{Stock, Tls},
+    cli::{
+        Options,
+        tls::{self, Service},
     },
+    config::{Loaded, stock::Stock},
     ids::MachineId,
     machine::{self, Backoff},
     rpc::client::CallSettings,
     runtime::{
         node::{NodeBuilder, NodeServer, Supervision, default_state_dir},
         process::{WorkerCommand, shim::ShimConfig},
-        tls::{ClientTls, Identity, ServerTls},
+        tls::ClientTls,
     },
 };
 
@@ -34,7 +37,14 @@ pub(super) fn builder(
             "no `arroyo` on PATH: workers are this program's own, which run no pipelines; \
              --worker-command or worker.command names the real one"
         );
+    } else if !is_there(&worker.program) {
+        warn!(
+            "there is no worker program {}: no worker can be started before there is; \
+             --worker-command or worker.command names another",
+            worker.program.display()
+        );
     }
+    info!("workers are run as {}", command_line(&worker));
     let mut builder = NodeServer::builder()
         .task_slots(stock.node.task_slots.into())
         .bind(address)
@@ -42,6 +52,7 @@ pub(super) fn builder(
         .state_dir(state_dir(settings))
         .worker(worker)
         .dialect(own.dialect.0)
+        .output_limit(own.output.limit.0)
         .calls(CallSettings {
             deadline: own.calls.deadline.0,
             connect_deadline: own.calls.connect_deadline.0,
@@ -54,10 +65,8 @@ pub(super) fn builder(
     if let Some(address) = own.advertise_address.set().or(stock.hostname.as_ref()) {
         builder = builder.advertise(address);
     }
-    if let Some(tls) = stock.node_tls() {
-        let section = if stock.node.tls.is_some() { "node.tls" } else { "tls" };
-        let identity = identity(tls, section)?;
-        builder = builder.server_tls(ServerTls { identity, client_ca: tls.mtls_ca_file.clone() });
+    if let Some(tls) = tls::server(stock, Service::Node)? {
+        builder = builder.server_tls(tls);
     }
     if let Some(tls) = controller_tls(stock)? {
         builder = builder.controller_tls(tls);
@@ -97,7 +106,8 @@ pub(in crate::cli) fn worker_command(
     let worker = &settings.own.worker;
     let mut command = WorkerCommand::new(match worker.command.set() {
         Some(program) => program.clone(),
-        None if arroyo_is_on_path() => "arroyo".into(),
+        // What an operator means who names no program.
+        None if is_there("arroyo".as_ref()) => "arroyo".into(),
         None => this_program()?,
     });
     command.args = match worker.args.set() {
@@ -112,48 +122,30 @@ pub(in crate::cli) fn worker_command(
     Ok(command)
 }
 
-/// What an operator means who names no program.
-fn arroyo_is_on_path() -> bool {
+/// Program and arguments, for people.
+pub(in crate::cli) fn command_line(command: &WorkerCommand) -> String {
+    let words = [command.program.as_os_str()].into_iter();
+    let words = words.chain(command.args.iter().map(AsRef::as_ref));
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// A path, or a name that is looked for as it is when a worker starts.
+fn is_there(program: &Path) -> bool {
+    if program.components().count() > 1 {
+        return program.is_file();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join("arroyo").is_file())
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
 pub(in crate::cli) fn this_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find out this program's own path")
 }
 
-/// A certificate and its key, both of which a server needs.
-pub(super) fn identity(tls: &Tls, section: &str) -> anyhow::Result<Identity> {
-    let file = |name: &str, path: &Option<PathBuf>| {
-        path.clone().with_context(|| {
-            format!("{section}.enabled is true, and {section}.{name} names no file")
-        })
-    };
-    Ok(Identity {
-        cert_file: file("cert-file", &tls.cert_file)?,
-        key_file: file("key-file", &tls.key_file)?,
-    })
-}
-
 /// How to call the controller, according to this side's copy of the controller's settings.
 fn controller_tls(stock: &Stock) -> anyhow::Result<Option<ClientTls>> {
-    let Some(target) = stock.controller_tls() else {
-        // Stock cannot do this; there is only one thing that it can mean.
-        let by_url = stock.controller_url().starts_with("https://");
-        return Ok(by_url.then(ClientTls::default));
-    };
-    let mut client = ClientTls { ca: target.mtls_ca_file.clone(), identity: None };
-    if target.mtls_ca_file.is_some() {
-        let (tls, section) = match &stock.node.tls {
-            Some(tls) => (tls, "node.tls"),
-            None => (&stock.tls, "tls"),
-        };
-        anyhow::ensure!(
-            tls.enabled,
-            "the controller demands certificates (mtls-ca-file is set in its settings), and \
-             {section}.enabled is false: enable it and set {section}.cert-file and {section}.key-file"
-        );
-        client.identity = Some(identity(tls, section)?);
-    }
-    Ok(Some(client))
+    let by_settings = tls::client(stock, Service::Node, Service::Controller)?;
+    // Stock cannot do this; there is only one thing that it can mean.
+    let by_url = || stock.controller_url().starts_with("https://").then(ClientTls::default);
+    Ok(by_settings.or_else(by_url))
 }

@@ -30,13 +30,18 @@
 //! | `call_seconds{call}` | histogram | from a call to the controller to its answer |
 //! | `journal_commit_seconds` | histogram | how long a commit took |
 //! | `batch_events` | histogram | events handled together |
+//!
+//! Besides, as stock has them: `process_…`, the CPU time, memory, descriptors and threads of this
+//! process.
 
 mod catalog;
 mod stopwatch;
 
 use std::{sync::Mutex, time::Duration};
 
-use prometheus::{Encoder as _, ProtobufEncoder, Registry, TextEncoder};
+use prometheus::{
+    Encoder as _, ProtobufEncoder, Registry, TextEncoder, process_collector::ProcessCollector,
+};
 
 use crate::machine::{Ask, CallError, Effect, Event, Exit, Mode, Reply, Signal, StartError, View};
 use catalog::Catalog;
@@ -61,6 +66,9 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let catalog = Catalog::new(&registry);
+        registry
+            .register(Box::new(ProcessCollector::for_self()))
+            .expect("no other metric has a name of its");
         Self { registry, catalog, running: Mutex::default() }
     }
 

@@ -165,10 +165,22 @@ fn every_metric_is_documented_and_follows_the_conventions() {
     let metrics = Metrics::new();
     let documented = include_str!("mod.rs");
     for family in metrics.registry.gather() {
-        let name = family.name().strip_prefix("arroyo_node_").unwrap();
+        let Some(name) = family.name().strip_prefix("arroyo_node_") else {
+            assert!(family.name().starts_with("process_"), "{}", family.name());
+            continue;
+        };
         assert!(documented.contains(&format!("`{name}")), "{name} is not in the module doc");
         assert!(family.help().ends_with('.'), "{name}");
         let is_counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
         assert_eq!(is_counter, name.ends_with("_total"), "{name}");
+    }
+}
+
+/// Stock has them under these names.
+#[test]
+fn what_the_process_takes_is_shown() {
+    let metrics = Metrics::new();
+    for name in ["resident_memory_bytes", "open_fds", "threads"] {
+        assert!(value(&metrics, &format!("process_{name}")) > 0.0, "{name}");
     }
 }

@@ -32,6 +32,7 @@ use crate::{
         metrics::Metrics,
         observer::Observers,
         output::OutputDir,
+        output_limit::OutputLimit,
         ports::{Clock as _, Journal, Processes},
         process::{
             InProcess, ProcessesConfig, raise_descriptor_limit,
@@ -101,7 +102,8 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     });
     let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
     let incoming = Incoming::new(listener, server_tls)?;
-    Ok(BoundNode { driver, service, incoming, address, metrics, _state: state })
+    let output_limit = limit_output(settings.output_limit, &state, &service)?;
+    Ok(BoundNode { driver, service, incoming, address, metrics, output_limit, _state: state })
 }
 
 /// The name that the operator set, or the one that is kept. The controller knows workers by the name
@@ -166,6 +168,17 @@ async fn supervise(
             Ok((Box::new(processes), known))
         }
     }
+}
+
+fn limit_output(
+    limit: Option<u64>,
+    state: &StateDir,
+    service: &NodeService,
+) -> anyhow::Result<Option<OutputLimit>> {
+    let Some(limit) = limit else { return Ok(None) };
+    let dir = OutputDir::create(state.output())?;
+    let limit = OutputLimit::start(dir, limit, service.view.clone());
+    limit.map(Some).context("cannot start a thread that bounds the output of workers")
 }
 
 /// Adds the workers that only the shim knows: the journal was lost, or is older than they are.

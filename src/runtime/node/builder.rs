@@ -30,6 +30,7 @@ pub struct NodeBuilder {
     pub(super) worker: WorkerCommand,
     pub(super) supervision: Supervision,
     pub(super) journal: JournalKind,
+    pub(super) output_limit: Option<u64>,
     pub(super) dialect: DialectPolicy,
     pub(super) calls: CallSettings,
     pub(super) machine: machine::Config,
@@ -68,6 +69,7 @@ impl Default for NodeBuilder {
             worker: WorkerCommand::new("arroyo"),
             supervision: Supervision::InProcess,
             journal: JournalKind::Durable,
+            output_limit: Some(DEFAULT_OUTPUT_LIMIT),
             dialect: DialectPolicy::default(),
             calls: CallSettings::default(),
             machine: machine::Config::new(MachineId::new("")),
@@ -79,6 +81,11 @@ impl Default for NodeBuilder {
 pub const DEFAULT_PORT: u16 = 5118;
 /// Arroyo's `controller.rpc-port`.
 pub const DEFAULT_CONTROLLER_PORT: u16 = 5116;
+
+/// How many bytes are kept of what a worker writes to one of its streams.
+pub const DEFAULT_OUTPUT_LIMIT: u64 = 64 << 20;
+/// The least that makes sense: several blocks of any file system.
+pub const SMALLEST_OUTPUT_LIMIT: u64 = 256 << 10;
 
 /// `/var/lib/arroyo-node` for root, else `$XDG_STATE_HOME/arroyo-node` or
 /// `~/.local/state/arroyo-node`.
@@ -157,6 +164,13 @@ impl NodeBuilder {
     /// Where records are kept. Default: in the state directory.
     pub fn journal(mut self, kind: JournalKind) -> Self {
         self.journal = kind;
+        self
+    }
+
+    /// How many bytes to keep of each worker's stdout, and of its stderr; the oldest go first.
+    /// `None`: all. Default: [`DEFAULT_OUTPUT_LIMIT`]; at least [`SMALLEST_OUTPUT_LIMIT`].
+    pub fn output_limit(mut self, bytes: Option<u64>) -> Self {
+        self.output_limit = bytes.map(|bytes| bytes.max(SMALLEST_OUTPUT_LIMIT));
         self
     }
 

@@ -18,11 +18,13 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use builder::{
-    DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, JournalKind, NodeBuilder, Supervision, default_state_dir,
+    DEFAULT_CONTROLLER_PORT, DEFAULT_OUTPUT_LIMIT, DEFAULT_PORT, JournalKind, NodeBuilder,
+    SMALLEST_OUTPUT_LIMIT, Supervision, default_state_dir,
 };
 
 use super::{
-    driver::Driver, metrics::Metrics, shutdown::ShutdownGuard, state_dir::StateDir, tls::Incoming,
+    driver::Driver, metrics::Metrics, output_limit::OutputLimit, shutdown::ShutdownGuard,
+    state_dir::StateDir, tls::Incoming,
 };
 use crate::{
     ids::MachineId,
@@ -109,6 +111,8 @@ pub struct BoundNode {
     incoming: Incoming,
     address: SocketAddr,
     metrics: Arc<Metrics>,
+    /// Until the agent has ended.
+    output_limit: Option<OutputLimit>,
     /// Keeps other agents out of the directory.
     _state: StateDir,
 }
@@ -164,6 +168,7 @@ impl BoundNode {
         self.driver.run().await;
         told.abort();
         drop(driver_ended);
+        drop(self.output_limit);
         server.await?.context("the gRPC server failed")
     }
 }
