@@ -18,6 +18,7 @@ pub mod picture;
 pub mod plan;
 mod process;
 pub mod recorder;
+pub mod scale;
 pub mod scenarios;
 pub mod streams;
 pub mod triggers;
