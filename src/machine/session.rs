@@ -105,11 +105,15 @@ impl Machine {
         self.timers.set(Timer::Heartbeat, due);
     }
 
+    /// The first heartbeat after a loss comes at any time within the interval. Agents that came back
+    /// together would otherwise beat together for minutes, and notice the next loss together.
     fn resume_heartbeats(&mut self, step: &mut Step) {
-        match self.session.heartbeat_due {
-            Some(due) => self.timers.set(Timer::Heartbeat, due.max(step.now.mono)),
-            None => self.schedule_heartbeat(step),
-        }
+        let due = self.session.heartbeat_due.unwrap_or_else(|| {
+            step.now.mono + self.dice.first_heartbeat(self.config.heartbeat_every)
+        });
+        let due = due.max(step.now.mono);
+        self.session.heartbeat_due = Some(due);
+        self.timers.set(Timer::Heartbeat, due);
     }
 
     pub(super) fn handle_heartbeat_answered(

@@ -19,16 +19,13 @@ fn the_agent_registers_with_all_its_slots_whatever_is_in_use() {
 #[test]
 fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
     let mut agent = Agent::new();
-    let begun = agent.now.mono;
     agent.advance(secs(600));
     let beats = agent.heartbeats();
     assert!(beats.len() >= 600 * 2 / 11);
-    let mut all = vec![begun];
-    all.extend(&beats);
-    for gap in gaps(&all) {
+    for gap in gaps(&beats) {
         assert!((millis(4_500)..=millis(5_500)).contains(&gap), "{gap:?}");
     }
-    let distinct: BTreeSet<_> = gaps(&all).into_iter().collect();
+    let distinct: BTreeSet<_> = gaps(&beats).into_iter().collect();
     assert!(distinct.len() > 50, "jitter keeps a cluster from beating in step");
 
     agent.effects();
@@ -39,6 +36,31 @@ fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
         _ => None,
     });
     assert!(at.is_some_and(|at| at < Wall(7_000_000)), "{at:?}");
+}
+
+#[test]
+fn agents_that_come_back_together_do_not_beat_together() {
+    let firsts: Vec<Duration> = (0..200)
+        .map(|seed| {
+            let mut agent = Agent::unregistered_with_seed([seed; 32]);
+            agent.registered();
+            agent.advance(secs(6));
+            agent.effects();
+            // All at the same moment.
+            agent.give(Event::HeartbeatAnswered(Err(refused())));
+            agent.advance(secs(5));
+            let back = agent.now.mono;
+            let before = agent.heartbeats().len();
+            agent.registered();
+            agent.advance(secs(5));
+            agent.heartbeats()[before].since(back)
+        })
+        .collect();
+    for second in 0..5 {
+        let within = secs(second)..secs(second + 1);
+        let beats = firsts.iter().filter(|first| within.contains(*first)).count();
+        assert!((20..=60).contains(&beats), "{beats} of 200 in second {second}");
+    }
 }
 
 #[test]
@@ -113,7 +135,7 @@ fn attempts_back_off_from_100_ms_to_5_s_with_full_jitter() {
     agent.give(Event::HeartbeatAnswered(Err(refused())));
     let mut waits = Vec::new();
     for attempt in 0..200_u32 {
-        let bound = millis(100 * (1 << attempt.min(6))).min(secs(5));
+        let bound = millis(100 * 4_u64.pow(attempt.min(3))).min(secs(5));
         let (at, timer) = agent.machine.next_timeout().expect("a next attempt");
         assert_eq!(timer, Timer::Register);
         let wait = at.since(agent.now.mono);
@@ -130,6 +152,16 @@ fn attempts_back_off_from_100_ms_to_5_s_with_full_jitter() {
     agent.give(Event::HeartbeatAnswered(Err(refused())));
     let (at, _) = agent.machine.next_timeout().expect("a next attempt");
     assert!(at.since(agent.now.mono) <= millis(100), "success starts it over");
+}
+
+#[test]
+fn the_bounds_of_the_backoff_quadruple() {
+    let backoff = Config::new(MACHINE.into()).backoff;
+    let bounds = [1, 2, 3, 4, 5, 1_000, u32::MAX].map(|failures| backoff.bound(failures));
+    assert_eq!(bounds, [100, 400, 1_600, 5_000, 5_000, 5_000, 5_000].map(millis));
+    let slow = Backoff { first: secs(1), most: Duration::MAX };
+    assert_eq!(slow.bound(4), secs(64));
+    assert!(slow.bound(u32::MAX) > secs(3_600));
 }
 
 #[test]
