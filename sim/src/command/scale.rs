@@ -35,7 +35,7 @@ pub(super) struct Scale {
     #[arg(long, default_value = "20us", value_parser = duration)]
     service: Duration,
     /// How long the controller is down: a restart for each.
-    #[arg(long, default_value = "200ms,4s,60s", value_delimiter = ',', value_parser = duration)]
+    #[arg(long, default_value = "200ms,4s,4s,60s", value_delimiter = ',', value_parser = duration)]
     outages: Vec<Duration>,
     /// Where all randomness comes from.
     #[arg(long, default_value_t = 1)]
@@ -72,7 +72,11 @@ impl Scale {
         let results = scale::run(&self.settings(), |outcome| {
             cost.wall_seconds.push(begun.elapsed().as_secs_f64());
             begun = Instant::now();
-            eprintln!("{}: over after {:.1} s", outcome.name, cost.wall_seconds[cost.wall_seconds.len() - 1]);
+            eprintln!(
+                "{}: over after {:.1} s",
+                outcome.name,
+                cost.wall_seconds[cost.wall_seconds.len() - 1]
+            );
         });
         cost.peak_rss = peak_rss().context("cannot read this process's peak memory")?;
         let mut out = std::io::stdout().lock();

@@ -49,11 +49,7 @@ impl Cluster {
     }
 
     /// Lets time pass until the cluster is as wanted; for so long at most. Returns whether it is.
-    pub(super) fn run_until(
-        &mut self,
-        patience: Duration,
-        wanted: impl Fn(&Self) -> bool,
-    ) -> bool {
+    pub(super) fn run_until(&mut self, patience: Duration, wanted: impl Fn(&Self) -> bool) -> bool {
         let end = self.world.now + patience;
         while self.world.now < end {
             self.run_for(LOOK);

@@ -11,9 +11,8 @@ pub(super) struct Ledger {
     /// Ends of which the controller has not been told.
     untold: BTreeSet<WorkerId>,
     ends: u64,
-    /// Reports of workers that had not ended, or were told before; the first few of them.
-    repeated: u64,
     told: BTreeSet<WorkerId>,
+    /// Reports of workers that had not ended.
     false_reports: u64,
 }
 
@@ -28,9 +27,7 @@ impl Ledger {
     pub(super) fn told(&mut self, worker: WorkerId) {
         if self.untold.remove(&worker) {
             self.told.insert(worker);
-        } else if self.told.contains(&worker) {
-            self.repeated += 1;
-        } else {
+        } else if !self.told.contains(&worker) {
             self.false_reports += 1;
         }
     }
@@ -43,11 +40,6 @@ impl Ledger {
     /// Of how many ends the controller was told.
     pub(super) fn told_of(&self) -> u64 {
         self.told.len() as u64
-    }
-
-    /// How often the controller was told what it knew.
-    pub(super) fn repeated(&self) -> u64 {
-        self.repeated
     }
 
     /// What does not come out even, if anything.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use arroyo_node::machine::{Backoff, Config};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-/// The cluster and its network. The same settings give the same outcomes.
+/// The cluster and its network. The same settings give the same outcomes. Written with times in
+/// seconds.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Settings {
     /// Where all randomness comes from.
@@ -15,12 +16,16 @@ pub struct Settings {
     /// The slots of each; every worker takes one.
     pub slots: u64,
     /// The least time that a message takes, one way.
+    #[serde(serialize_with = "seconds")]
     pub delay: Duration,
     /// What is added to that at random, at most.
+    #[serde(serialize_with = "seconds")]
     pub jitter: Duration,
     /// How long each call holds the controller's one lock.
+    #[serde(serialize_with = "seconds")]
     pub service: Duration,
     /// For how long the controller is down: one restart each.
+    #[serde(serialize_with = "all_seconds")]
     pub outages: Vec<Duration>,
     /// A fault of the agents, to see that it is noticed.
     pub planted: Option<Planted>,
@@ -45,7 +50,7 @@ impl Settings {
             delay: Duration::from_micros(500),
             jitter: Duration::from_micros(500),
             service: Duration::from_micros(20),
-            outages: [0.2, 4.0, 60.0].map(Duration::from_secs_f64).to_vec(),
+            outages: [0.2, 4.0, 4.0, 60.0].map(Duration::from_secs_f64).to_vec(),
             planted: None,
         }
     }
@@ -60,4 +65,12 @@ impl Settings {
         let Backoff { most, .. } = Config::new("any".into()).backoff;
         most
     }
+}
+
+fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(duration.as_secs_f64())
+}
+
+fn all_seconds<S: Serializer>(durations: &[Duration], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(durations.iter().map(Duration::as_secs_f64))
 }

@@ -6,10 +6,10 @@
 //! does not come back to life when a worker crashes: here it is the agents' calls that are asked
 //! about.
 
-use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
 use arroyo_node::{
-    controller::{JobSpec, JobState, Placement, Refusal, StopTarget},
+    controller::{JobSpec, Placement, Refusal, StopTarget},
     ids::{Generation, RequestId, WorkerId},
     machine::{Ask, Reply, Start, StopHow},
 };
@@ -124,12 +124,7 @@ impl Controller {
     }
 
     /// A call was answered.
-    pub(in crate::scale) fn told(
-        &mut self,
-        request: RequestId,
-        told: ToldBack,
-        world: &mut World,
-    ) {
+    pub(in crate::scale) fn told(&mut self, request: RequestId, told: ToldBack, world: &mut World) {
         match self.asked.remove(&request) {
             // Another controller asked.
             None => {}
@@ -205,11 +200,6 @@ impl Controller {
 
     fn later(&self, wait: Duration, what: Again, world: &mut World) {
         world.after(wait, Happening::Again(self.life, what));
-    }
-
-    /// How many jobs the books have running.
-    pub(in crate::scale) fn running_jobs(&self) -> usize {
-        self.books.jobs().values().filter(|job| job.state == JobState::Running).count()
     }
 }
 
