@@ -26,7 +26,9 @@ const WIDTH: f64 = 1_520.0;
 const LEFT: f64 = 92.0;
 const RIGHT: f64 = 28.0;
 /// Where the first panel begins, below title, legend and the names of scenarios.
-const TOP: f64 = 150.0;
+const TOP: f64 = 172.0;
+/// What of that the names of scenarios take.
+const NAMES: f64 = 66.0;
 const PANEL: f64 = 132.0;
 const GAP: f64 = 34.0;
 const BOTTOM: f64 = 62.0;
@@ -38,14 +40,14 @@ text { font-family: 'Inter', 'Helvetica Neue', Helvetica, Arial, sans-serif; fon
 .name { font-size: 11.5px; font-weight: 600; fill: #333 }
 .tick { font-size: 11px; fill: #777 }
 .kind { font-size: 13px; font-weight: 600 }
-.peak { font-size: 11px }
+.peak { font-size: 11px; paint-order: stroke; stroke: #fff; stroke-width: 3px; stroke-linejoin: round }
 .grid { stroke: #e4e4e0; stroke-width: 1 }
 .edge { stroke: #b9b9b2; stroke-width: 1 }
 .base { stroke: #888; stroke-width: 1 }
 .scenario { fill: #f4f4f0 }
 .fault { fill: #f3c9c4; opacity: 0.65 }
 .bound { stroke: #a31515; stroke-width: 1.4; stroke-dasharray: 7 4 }
-.bound-text { font-size: 11px; fill: #a31515 }
+.bound-text { font-size: 11px; fill: #a31515; paint-order: stroke; stroke: #fff; stroke-width: 3px }
 .line { fill: none; stroke-width: 1.5; stroke-linejoin: round }
 .area { stroke: none; opacity: 0.22 }
 ";
@@ -155,15 +157,15 @@ fn scenarios(results: &Results, time: &Axis, bottom: f64) -> Markup {
         @for (number, outcome) in results.outcomes.iter().enumerate() {
             @let (from, width) = stripe(outcome.span, time);
             @if number % 2 == 0 {
-                rect.scenario x=(from) y=(TOP - 48.0) width=(width) height=(bottom - TOP + 48.0) {}
+                rect.scenario x=(from) y=(TOP - NAMES) width=(width) height=(bottom - TOP + NAMES) {}
             }
             @if let Some(fault) = outcome.fault {
                 @let (from, width) = stripe(fault, time);
-                rect.fault x=(from) y=(TOP - 8.0) width=(width.max(2.0)) height=(bottom - TOP + 8.0) {}
+                rect.fault x=(from) y=(TOP) width=(width.max(2.0)) height=(bottom - TOP) {}
             }
-            line.edge x1=(from) x2=(from) y1=(TOP - 48.0) y2=(bottom) {}
+            line.edge x1=(from) x2=(from) y1=(TOP - NAMES) y2=(bottom) {}
             @for (line, part) in label(outcome).iter().enumerate() {
-                text.name x=(from + 5.0) y=(TOP - 33.0 + 15.0 * line as f64) { (part) }
+                text.name x=(from + 5.0) y=(TOP - NAMES + 15.0 + 15.0 * line as f64) { (part) }
             }
         }
     }

@@ -117,8 +117,8 @@ fn peak(kind: Kind, series: &[u64], time: &Axis, axis: &Axis) -> Markup {
     let (dx, anchor) = if x > WIDTH - RIGHT - 120.0 { (-7.0, "end") } else { (7.0, "start") };
     html! {
         circle cx=(x) cy=(y) r="2.6" fill=(colour(kind)) {}
-        text.peak x=(x + dx) y=(y + 1.0) text-anchor=(anchor) fill=(colour(kind)) {
-            "peak " (grouped(*rate))
+        text.peak x=(x + dx) y=(y + 1.0) text-anchor=(anchor) {
+            tspan fill=(colour(kind)) { "peak " (grouped(*rate)) }
         }
     }
 }

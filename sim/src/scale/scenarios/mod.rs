@@ -55,7 +55,7 @@ impl Scenario {
     fn name(self) -> String {
         match self {
             Self::FirstStart => "first start".into(),
-            Self::Restart(outage) => format!("restart, {outage:?} down"),
+            Self::Restart(outage) => format!("restart, {} s down", outage.as_secs_f64()),
             Self::Partition => "partition".into(),
             Self::Upgrade => "rolling upgrade".into(),
             Self::MassStop => "mass stop".into(),
