@@ -60,6 +60,11 @@ impl Settings {
         self.slots.saturating_mul(self.nodes as u64)
     }
 
+    /// How many nodes may register in any second when a controller has come back.
+    pub fn most_registrations(&self) -> f64 {
+        3.0 * self.nodes as f64 / self.backoff_cap().as_secs_f64()
+    }
+
     /// The bound of every wait between two attempts to register, after the first few.
     pub fn backoff_cap(&self) -> Duration {
         let Backoff { most, .. } = Config::new("any".into()).backoff;

@@ -38,28 +38,38 @@ fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
     assert!(at.is_some_and(|at| at < Wall(7_000_000)), "{at:?}");
 }
 
+/// When 200 agents, which all come back five seconds after this has happened to them, send their
+/// first heartbeat; counted in the seconds after their return.
+fn first_heartbeats(loss: impl Fn(&mut Agent)) -> [usize; 5] {
+    let mut seconds = [0; 5];
+    for seed in 0..200 {
+        let mut agent = Agent::unregistered_with_seed([seed; 32]);
+        agent.registered();
+        agent.advance(secs(6));
+        loss(&mut agent);
+        agent.advance(secs(5));
+        let (back, before) = (agent.now.mono, agent.heartbeats().len());
+        agent.registered();
+        agent.advance(secs(5));
+        let first = agent.heartbeats()[before].since(back);
+        seconds[usize::try_from(first.as_secs()).expect("a few")] += 1;
+    }
+    seconds
+}
+
 #[test]
 fn agents_that_come_back_together_do_not_beat_together() {
-    let firsts: Vec<Duration> = (0..200)
-        .map(|seed| {
-            let mut agent = Agent::unregistered_with_seed([seed; 32]);
-            agent.registered();
-            agent.advance(secs(6));
-            agent.effects();
-            // All at the same moment.
-            agent.give(Event::HeartbeatAnswered(Err(refused())));
-            agent.advance(secs(5));
-            let back = agent.now.mono;
-            let before = agent.heartbeats().len();
-            agent.registered();
-            agent.advance(secs(5));
-            agent.heartbeats()[before].since(back)
-        })
-        .collect();
-    for second in 0..5 {
-        let within = secs(second)..secs(second + 1);
-        let beats = firsts.iter().filter(|first| within.contains(*first)).count();
-        assert!((20..=60).contains(&beats), "{beats} of 200 in second {second}");
+    let refused = |agent: &mut Agent| agent.give(Event::HeartbeatAnswered(Err(refused())));
+    let forgotten =
+        |agent: &mut Agent| agent.give(Event::HeartbeatAnswered(Err(CallError::NotFound)));
+    let connected_anew = |agent: &mut Agent| {
+        agent.give(Event::Connected);
+        forgotten(agent);
+    };
+    for seconds in
+        [first_heartbeats(refused), first_heartbeats(forgotten), first_heartbeats(connected_anew)]
+    {
+        assert!(seconds.iter().all(|beats| (20..=60).contains(beats)), "{seconds:?}");
     }
 }
 

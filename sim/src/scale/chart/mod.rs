@@ -82,11 +82,10 @@ fn y(panel: usize) -> f64 {
 }
 
 fn panels(results: &Results) -> Vec<Panel> {
-    let cap = results.settings.backoff_cap().as_secs_f64();
-    let bound = 3.0 * results.settings.nodes as f64 / cap;
+    let (bound, cap) = (results.settings.most_registrations(), results.settings.backoff_cap());
     let of = |kinds: &[Kind]| Panel::new(kinds, &results.rates);
     let bounded = of(&[Kind::Register])
-        .bounded(bound, format!("bound: 3 × nodes ÷ {cap:.0} s = {} /s", grouped(bound as u64)));
+        .bounded(bound, format!("bound: 3 × nodes ÷ {cap:?} = {} /s", grouped(bound as u64)));
     vec![
         of(&[Kind::Connect]),
         bounded,

@@ -129,11 +129,7 @@ impl Controller {
             // Another controller asked.
             None => {}
             Some(Asked::Start { job, placement }) => self.start_told(job, &placement, told, world),
-            Some(Asked::Stop(worker)) => {
-                if self.books.stop_target(worker) != StopTarget::Gone {
-                    self.later(POLL, Again::Stop(worker), world);
-                }
-            }
+            Some(Asked::Stop(worker)) => self.stop_told(worker, world),
         }
         self.books.take_events();
     }
@@ -188,6 +184,13 @@ impl Controller {
         {
             let ask = Ask::Stop { worker, how: StopHow::Force };
             self.ask(node, ask, Asked::Stop(worker), world);
+        }
+    }
+
+    /// Whatever the node said: a worker is not known to be gone until its end is reported.
+    fn stop_told(&self, worker: WorkerId, world: &mut World) {
+        if self.books.stop_target(worker) != StopTarget::Gone {
+            self.later(POLL, Again::Stop(worker), world);
         }
     }
 

@@ -24,7 +24,7 @@ pub(super) fn act(scene: &mut Scene<'_>) {
     for number in 0..cluster.nodes.len() {
         let node = NodeIndex(number);
         cluster.world.network.set_cut(node, is_cut_off(node));
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             let wait = Duration::from_millis(below(&mut dice, LASTS.as_millis() as u64));
             cluster.world.after(wait, Happening::Crash(node));
         }
@@ -38,5 +38,5 @@ pub(super) fn act(scene: &mut Scene<'_>) {
 }
 
 fn is_cut_off(node: NodeIndex) -> bool {
-    node.0 % 3 == 0
+    node.0.is_multiple_of(3)
 }

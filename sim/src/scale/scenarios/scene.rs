@@ -76,12 +76,12 @@ impl<'a> Scene<'a> {
 
     /// The herd that comes back must not be more than this in any second.
     pub(super) fn bound_registrations(&mut self) {
-        let nodes = self.cluster.settings.nodes as f64;
-        let most = 3.0 * nodes / self.cluster.settings.backoff_cap().as_secs_f64();
+        let settings = &self.cluster.settings;
+        let (most, cap) = (settings.most_registrations(), settings.backoff_cap());
         let bins = tally::bin(self.opened.at)..usize::MAX;
         let found = self.cluster.world.tally.peak(Kind::Register, bins);
         self.bounds.push(Bound {
-            what: format!("at most {most:.0} registrations in any second (3 × nodes ÷ 5 s)"),
+            what: format!("at most {most:.0} registrations in any second (3 × nodes ÷ {cap:?})"),
             found: found.to_string(),
             holds: found as f64 <= most,
         });
