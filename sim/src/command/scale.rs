@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write as _,
+    mem::MaybeUninit,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -70,15 +71,13 @@ impl Scale {
         let mut cost = Cost::default();
         let mut begun = Instant::now();
         let results = scale::run(&self.settings(), |outcome| {
-            cost.wall_seconds.push(begun.elapsed().as_secs_f64());
+            let wall = begun.elapsed().as_secs_f64();
             begun = Instant::now();
-            eprintln!(
-                "{}: over after {:.1} s",
-                outcome.name,
-                cost.wall_seconds[cost.wall_seconds.len() - 1]
-            );
+            cost.wall_seconds.push(wall);
+            eprintln!("{}: over after {wall:.1} s", outcome.name);
         });
-        cost.peak_rss = peak_rss().context("cannot read this process's peak memory")?;
+        cost.cpu_seconds = cpu_seconds()?;
+        cost.peak_rss = peak_rss()?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}\n", table::calls(&results))?;
         writeln!(out, "{}\n", table::outcomes(&results, &cost))?;
@@ -124,12 +123,29 @@ fn put(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The most memory that this process had, in bytes.
+/// The most memory that this process had, in bytes. Not what `getrusage` says: that counts what
+/// whoever started this process had, too.
 fn peak_rss() -> anyhow::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    let status =
+        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmHWM line")?;
-    Ok(kib.parse::<u64>()? * 1_024)
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    let kib: u64 = kib.context("/proc/self/status has no line VmHWM")?.parse()?;
+    Ok(kib << 10)
+}
+
+/// Seconds of one core that this process has used.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `usage` has room for the one `rusage` that the call writes; the call keeps no pointer.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot ask for this process's usage");
+    }
+    // SAFETY: the call has succeeded, and so has written all of it.
+    let usage = unsafe { usage.assume_init() };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    Ok(seconds(usage.ru_utime) + seconds(usage.ru_stime))
 }
 
 /// `500us`, `20ms`, `4s`, `1.5s`.

@@ -12,6 +12,8 @@ use super::{
 pub struct Cost {
     /// Seconds for each scenario.
     pub wall_seconds: Vec<f64>,
+    /// Seconds of one core, for all of it.
+    pub cpu_seconds: f64,
     /// The most memory that the process had, in bytes.
     pub peak_rss: u64,
 }
@@ -85,13 +87,14 @@ pub fn summary(results: &Results, cost: &Cost) -> String {
     let wall: f64 = cost.wall_seconds.iter().sum();
     format!(
         "{} nodes, {} workers, seed {}: {} events, {} of them handled by machines; {} simulated \
-         in {wall:.1} s; at most {} MiB of memory",
+         in {wall:.1} s ({:.1} s of one core); at most {} MiB of memory",
         grouped(results.settings.nodes as u64),
         grouped(results.settings.workers()),
         results.settings.seed,
         grouped(events),
         grouped(handled),
         seconds(simulated),
+        cost.cpu_seconds,
         grouped(cost.peak_rss >> 20),
     )
 }
