@@ -6,6 +6,8 @@
 //!  seed ─▶ plan ─▶ world ── facts ─▶ recorder ─▶ trace, oracles, marks ─▶ outcome
 //!                   │ agents, controller, caller on turmoil; process tables; links; disks
 //! ```
+//!
+//! Apart from that, [`scale`] runs very many machines, without the stack around them.
 
 pub mod fact;
 pub mod interpose;
