@@ -6,6 +6,8 @@
 //!  seed ─▶ plan ─▶ world ── facts ─▶ recorder ─▶ trace, oracles, marks ─▶ outcome
 //!                   │ agents, controller, caller on turmoil; process tables; links; disks
 //! ```
+//!
+//! Apart from that, [`scale`] runs very many machines, without the stack around them.
 
 pub mod fact;
 pub mod interpose;
@@ -18,6 +20,7 @@ pub mod picture;
 pub mod plan;
 mod process;
 pub mod recorder;
+pub mod scale;
 pub mod scenarios;
 pub mod streams;
 pub mod triggers;

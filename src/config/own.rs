@@ -98,7 +98,7 @@ pub struct Heartbeat {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct BackoffTimes {
-    /// The first wait; it doubles from there.
+    /// The first wait; it quadruples from there.
     pub first: Time,
     /// The longest wait.
     pub most: Time,

@@ -162,31 +162,59 @@ impl Books {
             return Err(NotEnoughSlots { wanted: job.slots, free });
         }
 
-        let mut fullest_first: Vec<_> = self.nodes.iter_mut().collect();
-        fullest_first.sort_by_key(|(_, node)| Reverse(node.free()));
+        let mut fullest_first: Vec<_> =
+            self.nodes.iter().map(|(name, node)| (name.clone(), node.free())).collect();
+        fullest_first.sort_by_key(|(_, free)| Reverse(*free));
         let mut left = job.slots;
         let mut placements = Vec::new();
-        for (name, node) in fullest_first {
+        for (node, free) in fullest_first {
             if left == 0 {
                 break;
             }
-            let slots = node.free().min(left);
+            let slots = free.min(left);
             left -= slots;
-            self.placed += 1;
-            node.reserved.insert(self.placed, slots);
-            self.open.insert(self.placed);
-            placements.push(Placement {
-                id: self.placed,
-                node: name.clone(),
-                address: node.address.clone(),
-                job: job.id.clone(),
-                pipeline: job.sent_pipeline().cloned(),
-                generation,
-                slots,
-                dialect: job.dialect,
-            });
+            placements.extend(self.reserve(&node, job, generation, slots));
         }
         Ok(placements)
+    }
+
+    /// Finds room for a part of a job on a node that the caller chose, as a scheduler with rules of
+    /// its own does. A node that is not known has none.
+    pub fn place_on(
+        &mut self,
+        node: &MachineId,
+        job: &JobSpec,
+        generation: Generation,
+        slots: u64,
+    ) -> Result<Placement, NotEnoughSlots> {
+        let free = self.nodes.get(node).map_or(0, Node::free);
+        let short = NotEnoughSlots { wanted: slots, free };
+        let placement =
+            if slots > free { None } else { self.reserve(node, job, generation, slots) };
+        placement.ok_or(short)
+    }
+
+    fn reserve(
+        &mut self,
+        name: &MachineId,
+        job: &JobSpec,
+        generation: Generation,
+        slots: u64,
+    ) -> Option<Placement> {
+        let node = self.nodes.get_mut(name)?;
+        self.placed += 1;
+        node.reserved.insert(self.placed, slots);
+        self.open.insert(self.placed);
+        Some(Placement {
+            id: self.placed,
+            node: name.clone(),
+            address: node.address.clone(),
+            job: job.id.clone(),
+            pipeline: job.sent_pipeline().cloned(),
+            generation,
+            slots,
+            dialect: job.dialect,
+        })
     }
 
     /// A StartWorker was answered with this worker.

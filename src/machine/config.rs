@@ -64,19 +64,24 @@ impl Config {
     }
 }
 
-/// Exponential backoff: the bound starts at `first` and doubles up to `most`.
+/// Exponential backoff: the bound starts at `first` and quadruples up to `most`.
+///
+/// It quadruples because agents of one cluster lose their controller one after the other, within
+/// the time between two heartbeats. Were it doubled, those who lost it a second or two ago would
+/// still wait but briefly when it comes back after four, and register in the same second as those
+/// who have yet to notice: two thirds of a cluster at once (`arroyo-node-sim scale`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backoff {
     /// The bound of the first wait.
     pub first: Duration,
-    /// The bound of every wait after the doubling has reached it.
+    /// The bound of every wait after the growth has reached it.
     pub most: Duration,
 }
 
 impl Backoff {
     /// The bound of the wait after `failures` failed attempts in a row (at least one).
     pub fn bound(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
-        self.first.saturating_mul(1 << doublings).min(self.most)
+        let quadruplings = failures.saturating_sub(1).min(15);
+        self.first.saturating_mul(4_u32.pow(quadruplings)).min(self.most)
     }
 }

@@ -46,6 +46,11 @@ impl Dice {
         every.saturating_sub(jitter) + up_to(&mut self.heartbeats, jitter * 2)
     }
 
+    /// A time between nothing and `every`.
+    pub(super) fn first_heartbeat(&mut self, every: Duration) -> Duration {
+        up_to(&mut self.heartbeats, every)
+    }
+
     /// Full jitter: a time between nothing and `bound`.
     pub(super) fn registration(&mut self, bound: Duration) -> Duration {
         up_to(&mut self.registrations, bound)

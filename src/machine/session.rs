@@ -27,8 +27,8 @@ pub(super) struct Session {
     /// Failures in a row to register or to keep registered.
     failures: u32,
     last_contact: Option<Mono>,
-    /// When the next heartbeat is due. Registering anew does not put it off: a controller that
-    /// already knows this node takes only heartbeats for a sign of life.
+    /// When the next heartbeat is due; `None`: at any time. Registering anew does not put it off: a
+    /// controller that already knows this node takes only heartbeats for a sign of life.
     heartbeat_due: Option<Mono>,
 }
 
@@ -105,11 +105,16 @@ impl Machine {
         self.timers.set(Timer::Heartbeat, due);
     }
 
+    /// The first heartbeat after a loss, of the controller or of its memory, comes at any time within
+    /// the interval. Agents that came back together would otherwise beat together for minutes, and
+    /// notice the next loss together.
     fn resume_heartbeats(&mut self, step: &mut Step) {
-        match self.session.heartbeat_due {
-            Some(due) => self.timers.set(Timer::Heartbeat, due.max(step.now.mono)),
-            None => self.schedule_heartbeat(step),
-        }
+        let due = self.session.heartbeat_due.unwrap_or_else(|| {
+            step.now.mono + self.dice.first_heartbeat(self.config.heartbeat_every)
+        });
+        let due = due.max(step.now.mono);
+        self.session.heartbeat_due = Some(due);
+        self.timers.set(Timer::Heartbeat, due);
     }
 
     pub(super) fn handle_heartbeat_answered(
@@ -119,11 +124,20 @@ impl Machine {
     ) {
         match result {
             Ok(()) => self.heard_controller(step),
+            Err(CallError::NotFound) => self.handle_forgotten(step),
             // The answer to a heartbeat sent before the registration that is under way, or before
             // the connection was given up, says nothing new.
-            Err(_) if !self.session.is_registered() => {}
-            Err(CallError::NotFound) => self.register(step),
+            Err(CallError::Failed(_)) if !self.session.is_registered() => {}
             Err(CallError::Failed(_)) => self.disconnect(step),
+        }
+    }
+
+    /// The controller has lost its memory, of this agent and probably of all. That may be known by
+    /// a new connection already, and the registration be under way.
+    fn handle_forgotten(&mut self, step: &mut Step) {
+        self.session.heartbeat_due = None;
+        if self.session.is_registered() {
+            self.register(step);
         }
     }
 

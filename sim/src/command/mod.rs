@@ -7,6 +7,7 @@
 //! | `check-determinism` | each seed twice, and once without jumps of wall clocks |
 //! | `shrink` | finds the fewest deeds with which a seed still fails |
 //! | `scenarios` | every regression that has a name |
+//! | `scale` | ten thousand nodes, one controller: what it has to bear |
 //! | `planted` | plants bugs and tells how soon which oracle sees them |
 
 mod campaign;
@@ -15,6 +16,7 @@ mod determinism;
 mod one;
 mod planted;
 mod replay;
+mod scale;
 mod scenarios;
 mod shrink;
 mod story;
@@ -43,6 +45,8 @@ enum What {
     Shrink(shrink::Shrink),
     /// Run every regression that has a name.
     Scenarios(scenarios::Scenarios),
+    /// Simulate very many nodes and one controller. Exit status 0: every bound holds.
+    Scale(scale::Scale),
     /// Plant bugs in a copy of the source, and tell how soon which oracle sees them.
     Planted(planted::Planted),
     /// Run one seed in this process and print its outcome as JSON.
@@ -59,6 +63,7 @@ impl Command {
             What::CheckDeterminism(check) => check.run(),
             What::Shrink(shrink) => shrink.run(),
             What::Scenarios(scenarios) => scenarios.run(),
+            What::Scale(scale) => scale.run(),
             What::Planted(planted) => planted.run(),
             What::One(one) => one.run(),
         }

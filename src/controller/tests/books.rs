@@ -10,8 +10,8 @@ use tonic::Code;
 
 use crate::{
     controller::{
-        Books, FinishOutcome, FinishedReport, JobSpec, Placement, Refusal, Snapshot, StopTarget,
-        SubmitError,
+        Books, FinishOutcome, FinishedReport, JobSpec, Node, NotEnoughSlots, Placement, Refusal,
+        Snapshot, StopTarget, SubmitError,
     },
     ids::{Generation, JobId, MachineId, WorkerId},
     machine::{Dialect, Mono},
@@ -25,6 +25,7 @@ enum Step {
     Expire,
     Forget { node: u8 },
     Place { slots: u64 },
+    PlaceOn { node: u8, slots: u64 },
     Started { which: usize, worker: u64 },
     StartFailed { which: usize },
     Unplace { which: usize },
@@ -43,8 +44,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(|node| Step::Heartbeat { node }),
         1 => (0..40u64).prop_map(|seconds| Step::Advance { seconds }),
         1 => Just(Step::Expire),
-        1 => node.prop_map(|node| Step::Forget { node }),
+        1 => node.clone().prop_map(|node| Step::Forget { node }),
         4 => (1..9u64).prop_map(|slots| Step::Place { slots }),
+        2 => (node, 1..4u64).prop_map(|(node, slots)| Step::PlaceOn { node, slots }),
         6 => (any::<usize>(), worker.clone())
             .prop_map(|(which, worker)| Step::Started { which, worker }),
         1 => any::<usize>().prop_map(|which| Step::StartFailed { which }),
@@ -90,6 +92,7 @@ impl Model {
                 self.books.forget_node(&name(node));
             }
             Step::Place { slots } => self.place(&before, slots),
+            Step::PlaceOn { node, slots } => self.place_on(&before, &name(node), slots),
             Step::Started { which, worker } => self.started(which, WorkerId(worker)),
             Step::StartFailed { which } => {
                 let refusal = Refusal { code: Code::Internal, message: String::new() };
@@ -138,6 +141,23 @@ impl Model {
         let passed_over = before.nodes.keys().filter(|node| !chosen.contains(node));
         assert!(passed_over.map(free).all(|free| free <= last));
         self.open.extend(placed);
+    }
+
+    fn place_on(&mut self, before: &Snapshot, node: &MachineId, slots: u64) {
+        let free = before.nodes.get(node).map_or(0, Node::free);
+        let job = JobSpec::new("j", 20);
+        match self.books.place_on(node, &job, Generation(1), slots) {
+            Ok(placed) => {
+                assert!(slots <= free);
+                assert_eq!((&placed.node, placed.slots), (node, slots));
+                self.open.push(placed);
+            }
+            Err(short) => {
+                assert!(slots > free);
+                assert_eq!(short, NotEnoughSlots { wanted: slots, free });
+                assert_eq!(self.books.snapshot().nodes, before.nodes);
+            }
+        }
     }
 
     fn started(&mut self, which: usize, worker: WorkerId) {

@@ -53,13 +53,22 @@ impl Agent {
         agent
     }
 
+    /// An agent that has begun, with dice of its own.
+    fn unregistered_with_seed(seed: Seed) -> Self {
+        Self::begun(|_| {}, Recovered::default(), seed)
+    }
+
     /// An agent that has begun and whose first registration is under way.
     fn unregistered(change: impl FnOnce(&mut Config), recovered: Recovered) -> Self {
+        Self::begun(change, recovered, [7; 32])
+    }
+
+    fn begun(change: impl FnOnce(&mut Config), recovered: Recovered, seed: Seed) -> Self {
         let mut config = Config::new(MachineId::from(MACHINE));
         change(&mut config);
         let now = Now { mono: Mono(3_600_000_000_000), wall: Wall(1_750_000_000_000_000) };
         let journal = MemoryJournal::holding(&recovered);
-        let machine = Machine::new(config, [7; 32], recovered, now);
+        let machine = Machine::new(config, seed, recovered, now);
         let mut agent =
             Self { machine, now, journal, history: Vec::new(), shown: 0, next_request: 1 };
         agent.give(Event::Begin);

@@ -19,16 +19,13 @@ fn the_agent_registers_with_all_its_slots_whatever_is_in_use() {
 #[test]
 fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
     let mut agent = Agent::new();
-    let begun = agent.now.mono;
     agent.advance(secs(600));
     let beats = agent.heartbeats();
     assert!(beats.len() >= 600 * 2 / 11);
-    let mut all = vec![begun];
-    all.extend(&beats);
-    for gap in gaps(&all) {
+    for gap in gaps(&beats) {
         assert!((millis(4_500)..=millis(5_500)).contains(&gap), "{gap:?}");
     }
-    let distinct: BTreeSet<_> = gaps(&all).into_iter().collect();
+    let distinct: BTreeSet<_> = gaps(&beats).into_iter().collect();
     assert!(distinct.len() > 50, "jitter keeps a cluster from beating in step");
 
     agent.effects();
@@ -39,6 +36,41 @@ fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
         _ => None,
     });
     assert!(at.is_some_and(|at| at < Wall(7_000_000)), "{at:?}");
+}
+
+/// When 200 agents, which all come back five seconds after this has happened to them, send their
+/// first heartbeat; counted in the seconds after their return.
+fn first_heartbeats(loss: impl Fn(&mut Agent)) -> [usize; 5] {
+    let mut seconds = [0; 5];
+    for seed in 0..200 {
+        let mut agent = Agent::unregistered_with_seed([seed; 32]);
+        agent.registered();
+        agent.advance(secs(6));
+        loss(&mut agent);
+        agent.advance(secs(5));
+        let (back, before) = (agent.now.mono, agent.heartbeats().len());
+        agent.registered();
+        agent.advance(secs(5));
+        let first = agent.heartbeats()[before].since(back);
+        seconds[usize::try_from(first.as_secs()).expect("a few")] += 1;
+    }
+    seconds
+}
+
+#[test]
+fn agents_that_come_back_together_do_not_beat_together() {
+    let refused = |agent: &mut Agent| agent.give(Event::HeartbeatAnswered(Err(refused())));
+    let forgotten =
+        |agent: &mut Agent| agent.give(Event::HeartbeatAnswered(Err(CallError::NotFound)));
+    let connected_anew = |agent: &mut Agent| {
+        agent.give(Event::Connected);
+        forgotten(agent);
+    };
+    for seconds in
+        [first_heartbeats(refused), first_heartbeats(forgotten), first_heartbeats(connected_anew)]
+    {
+        assert!(seconds.iter().all(|beats| (20..=60).contains(beats)), "{seconds:?}");
+    }
 }
 
 #[test]
@@ -113,7 +145,7 @@ fn attempts_back_off_from_100_ms_to_5_s_with_full_jitter() {
     agent.give(Event::HeartbeatAnswered(Err(refused())));
     let mut waits = Vec::new();
     for attempt in 0..200_u32 {
-        let bound = millis(100 * (1 << attempt.min(6))).min(secs(5));
+        let bound = millis(100 * 4_u64.pow(attempt.min(3))).min(secs(5));
         let (at, timer) = agent.machine.next_timeout().expect("a next attempt");
         assert_eq!(timer, Timer::Register);
         let wait = at.since(agent.now.mono);
@@ -130,6 +162,16 @@ fn attempts_back_off_from_100_ms_to_5_s_with_full_jitter() {
     agent.give(Event::HeartbeatAnswered(Err(refused())));
     let (at, _) = agent.machine.next_timeout().expect("a next attempt");
     assert!(at.since(agent.now.mono) <= millis(100), "success starts it over");
+}
+
+#[test]
+fn the_bounds_of_the_backoff_quadruple() {
+    let backoff = Config::new(MACHINE.into()).backoff;
+    let bounds = [1, 2, 3, 4, 5, 1_000, u32::MAX].map(|failures| backoff.bound(failures));
+    assert_eq!(bounds, [100, 400, 1_600, 5_000, 5_000, 5_000, 5_000].map(millis));
+    let slow = Backoff { first: secs(1), most: Duration::MAX };
+    assert_eq!(slow.bound(4), secs(64));
+    assert!(slow.bound(u32::MAX) > secs(3_600));
 }
 
 #[test]
