@@ -27,8 +27,9 @@ pub(super) struct Session {
     /// Failures in a row to register or to keep registered.
     failures: u32,
     last_contact: Option<Mono>,
-    /// When the next heartbeat is due. Registering anew does not put it off: a controller that
-    /// already knows this node takes only heartbeats for a sign of life.
+    /// When the next heartbeat is due; `None`: there has not been one. Neither registering nor
+    /// losing the controller puts it off: a controller that already knows this node takes only
+    /// heartbeats for a sign of life, and it may have known the agent that was here before.
     heartbeat_due: Option<Mono>,
 }
 
@@ -106,10 +107,8 @@ impl Machine {
     }
 
     fn resume_heartbeats(&mut self, step: &mut Step) {
-        match self.session.heartbeat_due {
-            Some(due) => self.timers.set(Timer::Heartbeat, due.max(step.now.mono)),
-            None => self.schedule_heartbeat(step),
-        }
+        let due = self.session.heartbeat_due.unwrap_or(step.now.mono);
+        self.timers.set(Timer::Heartbeat, due.max(step.now.mono));
     }
 
     pub(super) fn handle_heartbeat_answered(
@@ -129,7 +128,6 @@ impl Machine {
 
     fn disconnect(&mut self, step: &mut Step) {
         self.session.state = State::Disconnected;
-        self.session.heartbeat_due = None;
         self.session.failures = self.session.failures.saturating_add(1);
         self.timers.cancel(Timer::Heartbeat);
         self.timers.cancel(Timer::Report);

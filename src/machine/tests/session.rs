@@ -23,12 +23,11 @@ fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
     agent.advance(secs(600));
     let beats = agent.heartbeats();
     assert!(beats.len() >= 600 * 2 / 11);
-    let mut all = vec![begun];
-    all.extend(&beats);
-    for gap in gaps(&all) {
+    assert_eq!(beats[0], begun, "the controller may still know the agent that was here before");
+    for gap in gaps(&beats) {
         assert!((millis(4_500)..=millis(5_500)).contains(&gap), "{gap:?}");
     }
-    let distinct: BTreeSet<_> = gaps(&all).into_iter().collect();
+    let distinct: BTreeSet<_> = gaps(&beats).into_iter().collect();
     assert!(distinct.len() > 50, "jitter keeps a cluster from beating in step");
 
     agent.effects();
@@ -199,4 +198,22 @@ fn no_number_of_new_connections_delays_a_heartbeat() {
     all.extend(agent.heartbeats());
     all.push(agent.now.mono);
     assert!(gaps(&all).iter().all(|gap| *gap <= millis(5_500)), "{:?}", gaps(&all));
+}
+
+#[test]
+fn losing_the_controller_puts_off_no_heartbeat() {
+    let mut agent = Agent::new();
+    agent.advance(secs(7));
+    let last = *agent.heartbeats().last().expect("two so far");
+    for wait in [1, 20] {
+        // It is lost, and found again before the next one is due, or long after.
+        agent.give(Event::HeartbeatAnswered(Err(refused())));
+        agent.advance(secs(wait));
+        agent.registered();
+        agent.advance(millis(0));
+    }
+    let found = agent.now.mono;
+    assert_eq!(*agent.heartbeats().last().expect("another"), found, "overdue, so at once");
+    let between = agent.heartbeats().iter().filter(|at| **at > last && **at < found).count();
+    assert_eq!(between, 0, "and no sooner for being registered");
 }
