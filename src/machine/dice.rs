@@ -46,8 +46,8 @@ impl Dice {
         every.saturating_sub(jitter) + up_to(&mut self.heartbeats, jitter * 2)
     }
 
-    /// A time between nothing and `every`.
-    pub(super) fn first_heartbeat(&mut self, every: Duration) -> Duration {
+    /// A time between nothing and `every`, for agents that would otherwise beat together.
+    pub(super) fn scattered_heartbeat(&mut self, every: Duration) -> Duration {
         up_to(&mut self.heartbeats, every)
     }
 

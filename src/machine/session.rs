@@ -27,9 +27,14 @@ pub(super) struct Session {
     /// Failures in a row to register or to keep registered.
     failures: u32,
     last_contact: Option<Mono>,
-    /// When the next heartbeat is due; `None`: at any time. Registering anew does not put it off: a
-    /// controller that already knows this node takes only heartbeats for a sign of life.
+    /// When the next heartbeat is due; `None`: there has not been one. Neither registering nor
+    /// losing the controller puts it off: a controller that already knows this node takes only
+    /// heartbeats for a sign of life, and it may have known the agent that was here before.
     heartbeat_due: Option<Mono>,
+    /// Whether the heartbeat after the next comes at any time within the interval: agents that came
+    /// back to a controller together would otherwise beat together for minutes, and notice the next
+    /// loss together.
+    scattering: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +46,13 @@ pub(super) enum State {
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { state: State::Disconnected, failures: 0, last_contact: None, heartbeat_due: None }
+        Self {
+            state: State::Disconnected,
+            failures: 0,
+            last_contact: None,
+            heartbeat_due: None,
+            scattering: true,
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -99,22 +110,20 @@ impl Machine {
     }
 
     fn schedule_heartbeat(&mut self, step: &mut Step) {
-        let wait = self.dice.heartbeat(self.config.heartbeat_every, self.config.heartbeat_jitter);
+        let (every, jitter) = (self.config.heartbeat_every, self.config.heartbeat_jitter);
+        let wait = if std::mem::take(&mut self.session.scattering) {
+            self.dice.scattered_heartbeat(every)
+        } else {
+            self.dice.heartbeat(every, jitter)
+        };
         let due = step.now.mono + wait;
         self.session.heartbeat_due = Some(due);
         self.timers.set(Timer::Heartbeat, due);
     }
 
-    /// The first heartbeat after a loss, of the controller or of its memory, comes at any time within
-    /// the interval. Agents that came back together would otherwise beat together for minutes, and
-    /// notice the next loss together.
     fn resume_heartbeats(&mut self, step: &mut Step) {
-        let due = self.session.heartbeat_due.unwrap_or_else(|| {
-            step.now.mono + self.dice.first_heartbeat(self.config.heartbeat_every)
-        });
-        let due = due.max(step.now.mono);
-        self.session.heartbeat_due = Some(due);
-        self.timers.set(Timer::Heartbeat, due);
+        let due = self.session.heartbeat_due.unwrap_or(step.now.mono);
+        self.timers.set(Timer::Heartbeat, due.max(step.now.mono));
     }
 
     pub(super) fn handle_heartbeat_answered(
@@ -135,7 +144,7 @@ impl Machine {
     /// The controller has lost its memory, of this agent and probably of all. That may be known by
     /// a new connection already, and the registration be under way.
     fn handle_forgotten(&mut self, step: &mut Step) {
-        self.session.heartbeat_due = None;
+        self.session.scattering = true;
         if self.session.is_registered() {
             self.register(step);
         }
@@ -143,7 +152,7 @@ impl Machine {
 
     fn disconnect(&mut self, step: &mut Step) {
         self.session.state = State::Disconnected;
-        self.session.heartbeat_due = None;
+        self.session.scattering = true;
         self.session.failures = self.session.failures.saturating_add(1);
         self.timers.cancel(Timer::Heartbeat);
         self.timers.cancel(Timer::Report);

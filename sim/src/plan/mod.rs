@@ -9,6 +9,7 @@
 
 mod deed;
 pub mod draw;
+mod telling;
 
 pub use deed::{BadCall, Call, Deed, Fault, Kind, Moment, TimedDeed};
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub struct AgentPlan {
     pub shim: bool,
     /// The number of pids on the machine: few, so that they are reused.
     pub pids: u32,
+    /// Whether a pid is given out again as soon as it is free, rather than when all others were, and
+    /// whether others than workers are there to take it.
+    pub pids_at_once: bool,
     /// Commits between two checkpoints of the journal.
     pub checkpoint_every: u32,
     /// Fencing, if it is on.

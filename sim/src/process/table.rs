@@ -20,11 +20,13 @@ use crate::{
     fact::{Fact, Place},
     plan::Temper,
     recorder::Recorder,
-    streams::{Stream, percent, stream_of},
+    streams::{Stream, between, percent, stream_of},
 };
 
 /// How long a look for what is left of a worker takes.
 pub(super) const SWEEP: Duration = Duration::from_millis(3);
+/// Whose a process is that is no worker's: no worker has this id.
+const NOBODY: WorkerId = WorkerId(0);
 /// How long a new shim takes to come up.
 const SHIM_START: Duration = Duration::from_millis(120);
 
@@ -39,6 +41,8 @@ pub(crate) struct Machine {
     pub has_shim: bool,
     /// How many pids there are.
     pub pids: u32,
+    /// Whether a pid is given out again as soon as it is free; there are others to take it.
+    pub pids_at_once: bool,
     /// How its processes behave.
     pub temper: Temper,
 }
@@ -51,7 +55,8 @@ pub(crate) struct Table {
     /// When the machine was booted.
     pub(super) booted_at: Duration,
     next_pid: u32,
-    used_pids: BTreeSet<u32>,
+    /// Every pid that was ever given out, with the start time of the last to have it.
+    used_pids: BTreeMap<u32, u64>,
     /// Who is alive, and whose it is.
     pub(super) alive: BTreeMap<u32, (Process, WorkerId)>,
     pub(super) workers: BTreeMap<WorkerId, Tracked>,
@@ -80,6 +85,8 @@ pub(super) struct Tracked {
     pub(super) behaviour: Behaviour,
     pub(super) stage: Stage,
     pub(super) leader: Option<Process>,
+    /// What was seen of it, by pid and start time: its leader, and what earlier looks found.
+    pub(super) known: BTreeSet<Process>,
     /// How the leader ended, as far as anybody can know.
     pub(super) exit: Option<Exit>,
     /// Whether whoever started it can still read its exit status.
@@ -106,13 +113,17 @@ pub(super) enum Stage {
 impl Table {
     /// A machine that was booted at the start of the simulation.
     pub(crate) fn new(machine: Machine, recorder: Recorder) -> Self {
+        let mut agenda = Agenda::default();
+        if machine.pids_at_once {
+            agenda.add(Duration::ZERO, Due::Stranger);
+        }
         Self {
             next_pid: 0,
-            used_pids: BTreeSet::new(),
+            used_pids: BTreeMap::new(),
             shim_up: machine.has_shim,
             machine,
             recorder,
-            agenda: Agenda::default(),
+            agenda,
             booted_at: Duration::ZERO,
             alive: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -127,7 +138,8 @@ impl Table {
             match due {
                 Due::Exec(worker) => self.exec(worker, at),
                 Due::Die(process, exit) => self.die(process, exit, at),
-                Due::Fork(worker) => self.fork(worker, at),
+                Due::Fork(worker, life) => self.fork(worker, life, at),
+                Due::Stranger => self.stranger(at),
                 Due::Sweep(worker) => self.sweep(worker, at),
                 Due::Tell(life, event) => self.tell(life, event),
                 Due::ShimBack => self.shim_back(at),
@@ -206,6 +218,10 @@ impl Table {
         self.shim_up = self.machine.has_shim;
         self.booted_at = now;
         self.next_pid = 0;
+        self.used_pids.clear();
+        if self.machine.pids_at_once {
+            self.agenda.add(now, Due::Stranger);
+        }
     }
 
     /// The kernel kills one of the workers for memory. Returns whether there was one.
@@ -271,40 +287,63 @@ impl Table {
         };
         worker.stage = Stage::Running;
         worker.leader = Some(process);
+        worker.known.insert(process);
         self.alive.insert(process.pid, (process, id));
         self.note(Fact::Ran(id, process));
         if let Some((after, exit)) = behaviour.end {
             self.agenda.add(now + after, Due::Die(process, exit));
         }
-        for after in &behaviour.children {
-            self.agenda.add(now + *after, Due::Fork(id));
+        for (after, life) in &behaviour.children {
+            self.agenda.add(now + *after, Due::Fork(id, *life));
         }
         self.answer_exec(id, process, known_at);
     }
 
-    /// A free pid and this moment; `None`: there is no pid left.
+    /// A free pid and this moment; `None`: there is no pid left. No kernel gives a pid out twice
+    /// within one tick of its clock.
     fn new_process(&mut self, now: Duration) -> Option<Process> {
         const FIRST: u32 = 300;
+        let ticks = now.saturating_sub(self.booted_at).as_millis() / 10;
+        let start_time = u64::try_from(ticks).unwrap_or(u64::MAX);
+        if self.machine.pids_at_once {
+            self.next_pid = 0;
+        }
         for _ in 0..self.machine.pids {
             let pid = FIRST + self.next_pid;
             self.next_pid = (self.next_pid + 1) % self.machine.pids;
-            if !self.alive.contains_key(&pid) {
-                if !self.used_pids.insert(pid) {
+            let last = self.used_pids.get(&pid).copied();
+            if !self.alive.contains_key(&pid) && last != Some(start_time) {
+                if last.is_some() {
                     self.recorder.mark("pid reused");
                 }
-                let ticks = now.saturating_sub(self.booted_at).as_millis() / 10;
-                let start_time = u64::try_from(ticks).unwrap_or(u64::MAX);
+                self.used_pids.insert(pid, start_time);
                 return Some(Process { pid, start_time });
             }
         }
         None
     }
 
-    fn fork(&mut self, id: WorkerId, now: Duration) {
+    fn fork(&mut self, id: WorkerId, life: Option<Duration>, now: Duration) {
         let lives = self.workers.get(&id).is_some_and(|worker| worker.stage == Stage::Running);
         if lives && let Some(process) = self.new_process(now) {
             self.alive.insert(process.pid, (process, id));
+            if let Some(life) = life {
+                self.agenda.add(now + life, Due::Die(process, Exit::Code(0)));
+            }
         }
+    }
+
+    /// The rest of the machine goes about its business, and takes the pids that come free.
+    fn stranger(&mut self, now: Duration) {
+        let what: [&dyn std::fmt::Display; 3] = [&"stranger", &self.machine.agent, &now.as_nanos()];
+        let mut rng = stream_of(self.machine.seed, Stream::Processes, &what);
+        if let Some(process) = self.new_process(now) {
+            self.alive.insert(process.pid, (process, NOBODY));
+            let life = Duration::from_millis(between(&mut rng, 50, 3_000));
+            self.agenda.add(now + life, Due::Die(process, Exit::Code(0)));
+        }
+        let next = Duration::from_millis(between(&mut rng, 20, 800));
+        self.agenda.add(now + next, Due::Stranger);
     }
 
     fn die(&mut self, process: Process, exit: Exit, now: Duration) {
@@ -352,8 +391,7 @@ impl Table {
             return;
         }
         let escaped = worker.behaviour.escape;
-        let left: Vec<Process> =
-            self.alive.values().filter(|(_, owner)| *owner == id).map(|(p, _)| *p).collect();
+        let left = self.look(id);
         if left.is_empty() {
             return self.gone(id, now);
         }
@@ -367,8 +405,22 @@ impl Table {
         self.agenda.add(now + dying + SWEEP, Due::Sweep(id));
     }
 
+    /// What is alive of a worker: what descends from it, and what an earlier look has found to be
+    /// its own. That is how the engine of the agent and its shim looks, too, and as there it is for
+    /// [`Process::is_same_as`] to tell who has a pid now from who had it then.
+    pub(super) fn look(&mut self, id: WorkerId) -> Vec<Process> {
+        let Some(worker) = self.workers.get_mut(&id) else { return Vec::new() };
+        let is_its = |(holder, owner): &&(Process, WorkerId)| {
+            *owner == id || worker.known.iter().any(|known| known.is_same_as(*holder))
+        };
+        let found: Vec<_> = self.alive.values().filter(is_its).map(|(holder, _)| *holder).collect();
+        worker.known.extend(&found);
+        found
+    }
+
     pub(super) fn hit(&self, meant: WorkerId, process: Process, signal: Signal) {
         let owner = self.alive.get(&process.pid).map(|(_, owner)| *owner);
+        let owner = owner.filter(|owner| *owner != NOBODY);
         self.note(Fact::Hit { meant, owner, pid: process.pid, signal });
     }
 

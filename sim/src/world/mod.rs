@@ -38,6 +38,7 @@ use crate::{
 };
 use agent::AgentHost;
 use caller::Caller;
+pub(crate) use clock::wall_clock_at;
 use controller::ControllerHost;
 use deeds::{End, Ends};
 use links::Links;
@@ -95,6 +96,7 @@ impl World {
                 seed: plan.seed,
                 has_shim: agent.shim,
                 pids: agent.pids,
+                pids_at_once: agent.pids_at_once,
                 temper: plan.temper.clone(),
             };
             let table = Table::new(machine, recorder.clone());

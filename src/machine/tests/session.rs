@@ -19,13 +19,17 @@ fn the_agent_registers_with_all_its_slots_whatever_is_in_use() {
 #[test]
 fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
     let mut agent = Agent::new();
+    let begun = agent.now.mono;
     agent.advance(secs(600));
     let beats = agent.heartbeats();
     assert!(beats.len() >= 600 * 2 / 11);
-    for gap in gaps(&beats) {
-        assert!((millis(4_500)..=millis(5_500)).contains(&gap), "{gap:?}");
+    assert_eq!(beats[0], begun, "the controller may still know the agent that was here before");
+    let gaps = gaps(&beats);
+    assert!(gaps[0] <= secs(5), "{:?}", gaps[0]);
+    for gap in &gaps[1..] {
+        assert!((millis(4_500)..=millis(5_500)).contains(gap), "{gap:?}");
     }
-    let distinct: BTreeSet<_> = gaps(&beats).into_iter().collect();
+    let distinct: BTreeSet<_> = gaps.into_iter().collect();
     assert!(distinct.len() > 50, "jitter keeps a cluster from beating in step");
 
     agent.effects();
@@ -38,21 +42,22 @@ fn heartbeats_keep_their_cadence_and_carry_the_wall_clock() {
     assert!(at.is_some_and(|at| at < Wall(7_000_000)), "{at:?}");
 }
 
-/// When 200 agents, which all come back five seconds after this has happened to them, send their
-/// first heartbeat; counted in the seconds after their return.
-fn first_heartbeats(loss: impl Fn(&mut Agent)) -> [usize; 5] {
+/// How long 200 agents wait that all come back at one time, six seconds after this has happened to
+/// them, from their first heartbeat to their second; counted in seconds.
+fn second_heartbeats(loss: impl Fn(&mut Agent)) -> [usize; 5] {
     let mut seconds = [0; 5];
     for seed in 0..200 {
         let mut agent = Agent::unregistered_with_seed([seed; 32]);
         agent.registered();
         agent.advance(secs(6));
         loss(&mut agent);
-        agent.advance(secs(5));
+        agent.advance(secs(6));
         let (back, before) = (agent.now.mono, agent.heartbeats().len());
         agent.registered();
         agent.advance(secs(5));
-        let first = agent.heartbeats()[before].since(back);
-        seconds[usize::try_from(first.as_secs()).expect("a few")] += 1;
+        let beats = agent.heartbeats().split_off(before);
+        assert_eq!(beats[0], back, "overdue, so at once");
+        seconds[usize::try_from(beats[1].since(back).as_secs()).expect("a few")] += 1;
     }
     seconds
 }
@@ -66,9 +71,11 @@ fn agents_that_come_back_together_do_not_beat_together() {
         agent.give(Event::Connected);
         forgotten(agent);
     };
-    for seconds in
-        [first_heartbeats(refused), first_heartbeats(forgotten), first_heartbeats(connected_anew)]
-    {
+    for seconds in [
+        second_heartbeats(refused),
+        second_heartbeats(forgotten),
+        second_heartbeats(connected_anew),
+    ] {
         assert!(seconds.iter().all(|beats| (20..=60).contains(beats)), "{seconds:?}");
     }
 }
@@ -241,4 +248,24 @@ fn no_number_of_new_connections_delays_a_heartbeat() {
     all.extend(agent.heartbeats());
     all.push(agent.now.mono);
     assert!(gaps(&all).iter().all(|gap| *gap <= millis(5_500)), "{:?}", gaps(&all));
+}
+
+#[test]
+fn losing_the_controller_puts_off_no_heartbeat() {
+    let mut agent = Agent::new();
+    while agent.heartbeats().len() < 3 {
+        agent.advance(millis(100));
+    }
+    let last = *agent.heartbeats().last().expect("three so far");
+    for wait in [1, 20] {
+        // It is lost, and found again before the next one is due, or long after.
+        agent.give(Event::HeartbeatAnswered(Err(refused())));
+        agent.advance(secs(wait));
+        agent.registered();
+        agent.advance(millis(0));
+    }
+    let found = agent.now.mono;
+    assert_eq!(*agent.heartbeats().last().expect("another"), found, "overdue, so at once");
+    let between = agent.heartbeats().iter().filter(|at| **at > last && **at < found).count();
+    assert_eq!(between, 0, "and no sooner for being registered");
 }
