@@ -10,4 +10,7 @@
 //! cargo +nightly fuzz run requests target/requests corpus/requests -- -max_total_time=120
 //! ```
 
+pub mod config;
+pub mod journal;
 pub mod requests;
+pub mod shim_protocol;
