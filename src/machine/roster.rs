@@ -14,7 +14,8 @@ pub(super) struct Roster {
     live_by_job: BTreeMap<JobId, BTreeSet<WorkerId>>,
     by_key: BTreeMap<StartKey, WorkerId>,
     live: usize,
-    used_slots: u64,
+    /// Wide enough for any number of workers of any size, of which earlier agents may have left some.
+    used_slots: u128,
 }
 
 impl Roster {
@@ -48,7 +49,7 @@ impl Roster {
 
     /// The slots of all live workers.
     pub(super) fn used_slots(&self) -> u64 {
-        self.used_slots
+        self.used_slots.try_into().unwrap_or(u64::MAX)
     }
 
     pub(super) fn insert(&mut self, worker: Arc<Worker>) {
@@ -92,13 +93,13 @@ impl Roster {
 
     fn count_in(&mut self, worker: &Worker) {
         self.live += 1;
-        self.used_slots = self.used_slots.saturating_add(worker.spec.slots.get());
+        self.used_slots += u128::from(worker.spec.slots.get());
         self.live_by_job.entry(worker.spec.job.clone()).or_default().insert(worker.id);
     }
 
     fn count_out(&mut self, worker: &Worker) {
         self.live -= 1;
-        self.used_slots = self.used_slots.saturating_sub(worker.spec.slots.get());
+        self.used_slots -= u128::from(worker.spec.slots.get());
         if let Some(ids) = self.live_by_job.get_mut(&worker.spec.job) {
             ids.remove(&worker.id);
             if ids.is_empty() {

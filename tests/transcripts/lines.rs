@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use arroyo_node::{
-    ids::{RequestId, WorkerId},
+    ids::{Generation, JobId, RequestId, WorkerId},
     machine::{
-        Commit, Dialect, Effect, End, Launch, Mono, Phase, Record, Reply, Report, Signal,
-        StopStatus, Wall, Worker,
+        Commit, Effect, End, Launch, Mono, Phase, Record, Reply, Report, Signal, StopStatus, Wall,
+        Worker,
     },
 };
 
@@ -55,9 +55,10 @@ impl Lines {
         self.line("view", text);
     }
 
-    pub(crate) fn seen(&mut self, worker: WorkerId, text: &str) {
-        let name = self.name(worker);
-        self.line("", format_args!("{name} {text}"));
+    pub(crate) fn seen(&mut self, worker: &Worker) {
+        let (name, spec) = (self.name(worker.id), &worker.spec);
+        let asked = asked(&spec.job, spec.generation, spec.slots.get());
+        self.line("", format_args!("{name}: {asked}: {}", worker.phase()));
     }
 
     pub(crate) fn commit(&mut self, commit: &Commit, failed: bool) {
@@ -121,7 +122,7 @@ impl Lines {
                 self.line("register", format_args!("{slots} slots at {address}"));
             }
             Effect::Heartbeat { .. } => self.line("heartbeat", ""),
-            Effect::Report(report) => self.report("report", report),
+            Effect::Report(report) => self.report(report),
             Effect::Announce(report) => self.about("announce", report.worker),
             Effect::Finish => self.line("finish", ""),
         }
@@ -145,22 +146,15 @@ impl Lines {
 
     fn spawn(&mut self, launch: &Launch) {
         let (name, spec) = (self.name(launch.worker), &launch.spec);
-        let (job, generation, slots) = (&spec.job, spec.generation, spec.slots);
-        self.line("spawn", format_args!("{name}: {job} {generation}, {slots} slots"));
+        let asked = asked(&spec.job, spec.generation, spec.slots.get());
+        self.line("spawn", format_args!("{name}: {asked}"));
     }
 
-    fn report(&mut self, verb: &str, report: &Report) {
-        let Report { worker, job, generation, slots, exit, .. } = report;
-        let name = self.name(*worker);
-        let dialect = match report.dialect {
-            Dialect::V0_15 => "",
-            Dialect::V0_16 => ", as 0.16 wants it",
-        };
-        let ended = clock(report.ended_at);
-        self.line(
-            verb,
-            format_args!("{name}: {job} {generation}, {slots} slots, {exit} at {ended}{dialect}"),
-        );
+    fn report(&mut self, report: &Report) {
+        let Report { worker, job, generation, slots, exit, ended_at, dialect, .. } = report;
+        let (name, asked) = (self.name(*worker), asked(job, *generation, *slots));
+        let ended = clock(*ended_at);
+        self.line("report", format_args!("{name}: {asked}: {exit} at {ended}, to {dialect}"));
     }
 
     fn about(&mut self, verb: &str, worker: WorkerId) {
@@ -178,6 +172,12 @@ impl Lines {
         self.text.push_str(line.trim_end());
         self.text.push('\n');
     }
+}
+
+/// What a StartWorker was for.
+fn asked(job: &JobId, generation: Generation, slots: u64) -> String {
+    let plural = if slots == 1 { "" } else { "s" };
+    format!("{job}, generation {generation}, {slots} slot{plural}")
 }
 
 /// The time of day.

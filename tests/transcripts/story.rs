@@ -11,7 +11,7 @@ use arroyo_node::{
     ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId},
     machine::{
         Ask, Config, Dialect, Effect, Effects, Event, Machine, Mono, Now, Process, Recovered,
-        Shutdown, SpawnError, Start, StartKey, Stop, StopHow, Wall, Worker,
+        Shutdown, SpawnError, Start, StartKey, Stop, StopHow, Wall,
     },
     runtime::{journal::MemoryJournal, ports::Journal as _},
 };
@@ -36,7 +36,7 @@ pub(crate) struct Story {
     journal: MemoryJournal,
     disk_is_full: bool,
     now: Now,
-    /// Time in the story at which the monotonic clock would have read zero.
+    /// When in the story the machine (the computer) was last started.
     booted: Duration,
     agents: u8,
     callers: u64,
@@ -157,7 +157,7 @@ impl Story {
     }
 
     fn reboot(&mut self) -> Outcome {
-        self.booted += self.now.mono.since(Mono(0) + UPTIME);
+        self.booted = self.elapsed();
         self.now.mono = Mono(0) + UPTIME;
         let mut recovered = self.journal.recovered();
         let live = recovered.workers.iter_mut().filter(|worker| worker.is_live());
@@ -180,9 +180,9 @@ impl Story {
     }
 
     fn pass_to(&mut self, mono: Mono) {
-        let passed = mono.since(self.now.mono).as_micros();
+        // Not the difference: that would lose the nanoseconds of each step.
+        self.now.wall.0 += mono.0 / 1_000 - self.now.mono.0 / 1_000;
         self.now.mono = mono;
-        self.now.wall.0 += u64::try_from(passed).unwrap_or(0);
     }
 
     fn start(&mut self, command: &Command) -> Outcome {
@@ -232,7 +232,7 @@ impl Story {
     /// Commits, then executes: what the machine's contract asks of a driver.
     fn settle(&mut self, batch: Effects) -> Result<Effects, Box<dyn Error>> {
         let (now, mut next) = (self.now, Effects::default());
-        self.lines.at(self.booted + now.mono.since(Mono(0) + UPTIME), now.mono);
+        self.lines.at(self.elapsed(), now.mono);
         let failed = self.disk_is_full && !batch.commit.is_empty();
         self.lines.commit(&batch.commit, failed);
         if failed {
@@ -260,6 +260,7 @@ impl Story {
     }
 
     fn view(&mut self) -> Outcome {
+        self.lines.at(self.elapsed(), self.now.mono);
         let view = self.machine()?.view();
         let contact = if view.registered { "registered" } else { "not registered" };
         let (free, most, owed) = (view.free_slots, view.task_slots, view.reports_owed);
@@ -270,12 +271,14 @@ impl Story {
         }
         self.lines.remark(&text);
         for worker in &view.workers {
-            let Worker { spec, .. } = worker.as_ref();
-            let (job, generation, slots) = (&spec.job, spec.generation, spec.slots);
-            let text = format!("{job} {generation}, {slots} slots: {}", worker.phase());
-            self.lines.seen(worker.id, &text);
+            self.lines.seen(worker);
         }
         Ok(())
+    }
+
+    /// Since the story began.
+    fn elapsed(&self) -> Duration {
+        self.booted + self.now.mono.since(Mono(0) + UPTIME)
     }
 
     fn machine(&mut self) -> Result<&mut Machine, &'static str> {

@@ -66,6 +66,10 @@ pub(super) enum RowError {
     Checksum,
     #[error("column {0} holds a value that the journal never writes")]
     Column(&'static str),
+    #[error("its values are not in the form in which the journal writes them")]
+    Form,
+    #[error("its start_key is also that of another worker")]
+    SharedKey,
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -77,7 +81,7 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Decoded, RowError> {
     if values[COLUMNS] != ValueRef::Integer(checksum(values[..COLUMNS].iter().copied())) {
         return Err(RowError::Checksum);
     }
-    let mut columns = Columns(values.into_iter());
+    let mut columns = Columns(values.iter());
     let worker = Worker {
         id: WorkerId(columns.parsed("worker_id")?),
         spec: Arc::new(WorkerSpec {
@@ -99,15 +103,23 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Decoded, RowError> {
     let stop = columns.stop()?;
     let end = columns.end()?;
     let reported_at = columns.optional_number("reported_at")?.map(Wall);
-    Ok(Decoded { worker: Worker { stop, end, reported_at, ..worker }, boot_id })
+    if reported_at.is_some() && end.is_none() {
+        return Err(RowError::Column("reported_at"));
+    }
+    let worker = Worker { stop, end, reported_at, ..worker };
+    // The same worker can be said in other ways: the id "07" would be a second row of worker 7.
+    match encode(&worker, &boot_id).iter().map(ValueRef::from).eq(values) {
+        true => Ok(Decoded { worker, boot_id }),
+        false => Err(RowError::Form),
+    }
 }
 
 /// The rest of a row, read from left to right.
-struct Columns<'a>(std::vec::IntoIter<ValueRef<'a>>);
+struct Columns<'a>(std::slice::Iter<'a, ValueRef<'a>>);
 
 impl<'a> Columns<'a> {
     fn next(&mut self) -> ValueRef<'a> {
-        self.0.next().unwrap_or(ValueRef::Null)
+        self.0.next().copied().unwrap_or(ValueRef::Null)
     }
 
     fn optional_text(&mut self, column: &'static str) -> Result<Option<String>, RowError> {
