@@ -12,7 +12,8 @@ use crate::ids::{JobId, WorkerId};
 pub(super) struct Roster {
     workers: BTreeMap<WorkerId, Arc<Worker>>,
     live_by_job: BTreeMap<JobId, BTreeSet<WorkerId>>,
-    by_key: BTreeMap<StartKey, WorkerId>,
+    /// A key names one worker, unless somebody wrote the journal who is no agent.
+    by_key: BTreeSet<(StartKey, WorkerId)>,
     live: usize,
     /// Wide enough for any number of workers of any size, of which earlier agents may have left some.
     used_slots: u128,
@@ -36,7 +37,9 @@ impl Roster {
     }
 
     pub(super) fn by_key(&self, key: &StartKey) -> Option<&Arc<Worker>> {
-        self.by_key.get(key).map(|id| &self.workers[id])
+        let first = (key.clone(), WorkerId(0));
+        let last = (key.clone(), WorkerId(u64::MAX));
+        self.by_key.range(first..=last).next_back().map(|(_, id)| &self.workers[id])
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = (&StartKey, WorkerId)> {
@@ -54,7 +57,7 @@ impl Roster {
 
     pub(super) fn insert(&mut self, worker: Arc<Worker>) {
         if let Some(key) = &worker.spec.key {
-            self.by_key.insert(key.clone(), worker.id);
+            self.by_key.insert((key.clone(), worker.id));
         }
         if worker.is_live() {
             self.count_in(&worker);
@@ -83,10 +86,8 @@ impl Roster {
         if worker.is_live() {
             self.count_out(&worker);
         }
-        if let Some(key) = &worker.spec.key
-            && self.by_key.get(key) == Some(&id)
-        {
-            self.by_key.remove(key);
+        if let Some(key) = &worker.spec.key {
+            self.by_key.remove(&(key.clone(), id));
         }
         Some(worker)
     }

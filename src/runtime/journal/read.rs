@@ -1,10 +1,6 @@
 //! Reads a journal as a whole: once, at the start.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use rusqlite::{
     Connection, Error, OpenFlags,
@@ -20,7 +16,7 @@ use super::{
 };
 use crate::{
     ids::WorkerId,
-    machine::{Recovered, StartKey, Stop, Wall},
+    machine::{Recovered, Stop, Wall},
     runtime::{Notice, set_aside::append},
 };
 
@@ -124,11 +120,10 @@ impl Reject {
 fn read(connection: &Connection, boot_id: &str) -> Result<(Rows, Vec<Reject>), Fault> {
     let mut rows = Rows::default();
     let mut rejects = Vec::new();
-    let mut keys = BTreeSet::new();
     let mut statement = connection.prepare(schema::READ)?;
     let mut cursor = statement.query(())?;
     while let Some(row) = cursor.next()? {
-        match row::decode(row).and_then(|decoded| unique(decoded, &mut keys)) {
+        match row::decode(row) {
             Ok(decoded) => rows.add(decoded, boot_id),
             Err(RowError::Sqlite(error)) => return Err(error.into()),
             Err(error) => rejects.push(Reject {
@@ -155,15 +150,6 @@ fn read(connection: &Connection, boot_id: &str) -> Result<(Rows, Vec<Reject>), F
         }
     }
     Ok((rows, rejects))
-}
-
-/// A start key names one worker: two rows with the same one were not written by an agent.
-fn unique(decoded: row::Decoded, keys: &mut BTreeSet<StartKey>) -> Result<row::Decoded, RowError> {
-    let key = decoded.worker.spec.key.as_ref();
-    match key.is_none_or(|key| keys.insert(key.clone())) {
-        true => Ok(decoded),
-        false => Err(RowError::SharedKey),
-    }
 }
 
 impl Rows {
