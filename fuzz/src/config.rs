@@ -1,5 +1,5 @@
-//! Any text, as a settings file of each kind: settings that a machine can live by, or an error that
-//! names the file and the key. Secrets are not shown.
+//! Any text, as a settings file: settings that a machine can live by, or an error that names the file
+//! and the key. Secrets are not shown.
 
 use std::{fs, path::Path};
 
@@ -16,25 +16,27 @@ use figment::{
 /// How texts begin that the target takes for secrets.
 const SECRET: &str = "secret-";
 
-/// Reads `text` as a file of each kind.
-pub fn config(text: &[u8]) {
+/// The kinds of file. An input begins with the number of one; the rest is the file.
+const KINDS: [&str; 4] = ["stock.toml", "stock.yaml", "stock.json", "own.toml"];
+
+/// Reads the file that `bytes` describe.
+pub fn config(bytes: &[u8]) {
+    let Some((kind, text)) = bytes.split_first() else { return };
+    let name = KINDS[usize::from(*kind) % KINDS.len()];
     let dir = tempfile::tempdir().expect("a directory for temporary files");
-    for name in ["stock.toml", "stock.yaml", "stock.json", "own.toml"] {
-        let path = dir.path().join(name);
-        fs::write(&path, text).expect("room for a file");
-        let file = Some(path.clone());
-        let places = match name {
-            "own.toml" => Places { node_file: file, ..Places::default() },
-            _ => Places { file, ..Places::default() },
-        };
-        match config::load(&places) {
-            Ok(loaded) => {
-                in_effect(&loaded, &String::from_utf8_lossy(text));
-                live_by(&loaded.own);
-            }
-            Err(error) => refused(&error, &path),
+    let path = dir.path().join(name);
+    fs::write(&path, text).expect("room for a file");
+    let file = Some(path.clone());
+    let places = match name {
+        "own.toml" => Places { node_file: file, ..Places::default() },
+        _ => Places { file, ..Places::default() },
+    };
+    match config::load(&places) {
+        Ok(loaded) => {
+            in_effect(&loaded, &String::from_utf8_lossy(text));
+            live_by(&loaded.own);
         }
-        fs::remove_file(&path).expect("it is ours");
+        Err(error) => refused(&error, &path),
     }
 }
 
