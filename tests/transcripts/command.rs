@@ -20,8 +20,6 @@ pub(crate) enum Command {
         heartbeat_every: Option<Duration>,
         #[arg(key = "fence-after")]
         fence_after: Option<Duration>,
-        #[arg(key = "retain-for")]
-        retain_for: Option<Duration>,
     },
     /// Time passes; every timer goes off at its time.
     After(Duration),

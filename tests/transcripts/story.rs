@@ -131,9 +131,7 @@ impl Story {
     }
 
     fn first_agent(&mut self, command: &Command) -> Outcome {
-        let Command::Agent { slots, kill_after, heartbeat_every, fence_after, retain_for } =
-            command
-        else {
+        let Command::Agent { slots, kill_after, heartbeat_every, fence_after } = command else {
             return Err("this is no agent".into());
         };
         let mut config = Config::new(MachineId::new(MACHINE));
@@ -142,7 +140,6 @@ impl Story {
         config.kill_after = kill_after.map_or(config.kill_after, Into::into);
         config.heartbeat_every = heartbeat_every.map_or(config.heartbeat_every, Into::into);
         config.fence_after = fence_after.map(Into::into);
-        config.retain_for = retain_for.map_or(config.retain_for, Into::into);
         self.config = Some(config);
         self.now = Now { mono: Mono(0) + UPTIME, wall: NOON };
         self.next_agent(Recovered::default())
