@@ -1,10 +1,15 @@
-//! Any bytes, as each message that a node or a controller is sent: reading them never panics, and
-//! what is taken is what it claims to be.
+//! Any bytes, as each message that a node or a controller is sent: reading them never panics, what
+//! is taken is what it claims to be, and every call is answered, in a form that the caller can read.
+
+mod agent;
+mod answers;
 
 use std::fmt::Debug;
 
 use arroyo_node::{
-    machine::{Ask, Dialect, Start},
+    controller::{Books, FinishOutcome, FinishedReport},
+    ids::MachineId,
+    machine::{Ask, Dialect, Mono, Start},
     rpc::{
         admin_wire,
         convert::{DialectPolicy, bad_start_status, parse_start, parse_stop},
@@ -17,7 +22,7 @@ use arroyo_node::{
 use prost::Message;
 use tonic::Code;
 
-/// Reads `bytes` as each request.
+/// Reads `bytes` as each request, and sends them to an agent and to a controller.
 pub fn requests(bytes: &[u8]) {
     if let Some(request) = read::<StartWorkerReq>(bytes) {
         start(&request);
@@ -34,6 +39,8 @@ pub fn requests(bytes: &[u8]) {
     read::<admin_wire::GetStatusRequest>(bytes);
     read::<admin_wire::SetDrainingRequest>(bytes);
     read::<admin_wire::ShutdownRequest>(bytes);
+    answers::answers(bytes);
+    controller(bytes);
 }
 
 /// A message, if the bytes are one: then it is read as the same from what it is written as.
@@ -44,6 +51,22 @@ fn read<M: Message + Default + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
     let again = M::decode(&*written).expect("it wrote this itself");
     assert!(again == message, "{message:?} became {again:?}");
     Some(message)
+}
+
+/// A controller's books take what any node may say.
+fn controller(bytes: &[u8]) {
+    let mut books = Books::default();
+    if let Ok(RegisterNodeReq { machine_id, task_slots, addr }) = RegisterNodeReq::decode(bytes) {
+        let node = MachineId::from(machine_id);
+        assert!(!books.heartbeat(Mono(1), node.clone()), "it is to register first");
+        assert!(books.register(Mono(2), node.clone(), task_slots, addr));
+        assert!(books.heartbeat(Mono(3), node));
+    }
+    let finished = WorkerFinishedReq::decode(bytes).ok().map(FinishedReport::try_from);
+    if let Some(Ok(report)) = finished {
+        assert_eq!(books.finished(report.clone()), Ok(FinishOutcome::Unknown));
+        assert_eq!(books.finished(report), Ok(FinishOutcome::Duplicate));
+    }
 }
 
 fn start(request: &StartWorkerReq) {

@@ -220,6 +220,22 @@ fn defaults() -> Config {
 }
 
 impl Own {
+    /// Sets what the machine is told of these settings.
+    pub fn apply_to(&self, config: &mut Config) {
+        config.heartbeat_every = self.heartbeat.every.0;
+        config.heartbeat_jitter = self.heartbeat.jitter.0;
+        config.backoff = Backoff { first: self.backoff.first.0, most: self.backoff.most.0 };
+        config.kill_after = self.kill_after.0;
+        config.reply_wait = self.reply_wait.0;
+        config.supersede_wait = self.supersede_wait.0;
+        config.reports_in_flight = self.reports.in_flight;
+        config.retain_for = self.retention.time.0;
+        config.retain_most = self.retention.workers;
+        config.fence_after = self.fence_after.0.map(|time| time.0);
+        config.shutdown_kill_after = self.shutdown.kill_after.0;
+        config.shutdown_patience = self.shutdown.patience.0;
+    }
+
     /// What is wrong with settings that are each well-formed: the key, and what it must be.
     pub(super) fn contradiction(&self) -> Option<(&'static str, String)> {
         let positive = [

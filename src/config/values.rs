@@ -20,6 +20,17 @@ use crate::{machine::Dialect, rpc::convert::DialectPolicy};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Time(pub Duration);
 
+/// The longest time that can be set. Clocks and deadlines have room for it many times over.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl Time {
+    fn parse<E: de::Error>(text: &str, expected: &dyn de::Expected) -> Result<Self, E> {
+        let wrong = |expected| E::invalid_value(Unexpected::Str(text), expected);
+        let time = humantime::parse_duration(text).map_err(|_| wrong(expected))?;
+        if time > LONGEST { Err(wrong(&"a time of at most 100 years")) } else { Ok(Self(time)) }
+    }
+}
+
 impl Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
@@ -43,9 +54,7 @@ impl<'de> Deserialize<'de> for Time {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
-                humantime::parse_duration(text)
-                    .map(Time)
-                    .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+                Time::parse(text, &self)
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Time, E> {
@@ -93,9 +102,7 @@ impl<'de> Deserialize<'de> for Optionally {
                 if text == "off" {
                     return Ok(Optionally(None));
                 }
-                humantime::parse_duration(text)
-                    .map(|time| Optionally(Some(Time(time))))
-                    .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+                Time::parse(text, &self).map(|time| Optionally(Some(time)))
             }
         }
         deserializer.deserialize_any(OrOff)

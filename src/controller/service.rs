@@ -42,6 +42,7 @@ impl ControllerGrpc for ControllerService {
         if self.shared.books(|books| books.heartbeat(now, node.clone())) {
             Ok(Response::new(HeartbeatNodeResp {}))
         } else {
+            let node = node.as_str();
             Err(Status::not_found(format!("node {node:?} is not known here: register it")))
         }
     }

@@ -43,7 +43,8 @@ impl Dice {
 
     /// A time between `every - jitter` and `every + jitter`.
     pub(super) fn heartbeat(&mut self, every: Duration, jitter: Duration) -> Duration {
-        every.saturating_sub(jitter) + up_to(&mut self.heartbeats, jitter * 2)
+        let least = every.saturating_sub(jitter);
+        least.saturating_add(up_to(&mut self.heartbeats, jitter.saturating_mul(2)))
     }
 
     /// A time between nothing and `every`, for agents that would otherwise beat together.

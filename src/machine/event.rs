@@ -226,7 +226,10 @@ pub enum StartError {
     #[error(transparent)]
     WrongMachine(#[from] WrongMachine),
     /// A newer generation of the job is alive here.
-    #[error("generation {asked} of job {job:?} is stale: generation {alive} of it is alive here")]
+    #[error(
+        "generation {asked} of job {:?} is stale: generation {alive} of it is alive here",
+        .job.as_str()
+    )]
     StaleGeneration {
         /// The job.
         job: JobId,
@@ -236,7 +239,10 @@ pub enum StartError {
         alive: Generation,
     },
     /// A newer generation arrived while this start waited.
-    #[error("generation {asked} of job {job:?} was superseded by generation {by} while it waited")]
+    #[error(
+        "generation {asked} of job {:?} was superseded by generation {by} while it waited",
+        .job.as_str()
+    )]
     Superseded {
         /// The job.
         job: JobId,
@@ -265,7 +271,7 @@ pub enum StartError {
     #[error(transparent)]
     JournalDown(#[from] JournalDown),
     /// Workers that this start supersedes did not end in time.
-    #[error("{left} superseded workers of job {job:?} have not ended yet; try again")]
+    #[error("{left} superseded workers of job {:?} have not ended yet; try again", .job.as_str())]
     SupersededStillAlive {
         /// The job.
         job: JobId,
@@ -277,7 +283,8 @@ pub enum StartError {
     Spawn(#[from] SpawnError),
     /// The caller's name for this attempt has been used for another one.
     #[error(
-        "request id {key:?} was used for another worker, of job {job:?}; use a new one for each attempt"
+        "request id {:?} was used for another worker, of job {:?}; use a new one for each attempt",
+        .key.0, .job.as_str()
     )]
     KeyReused {
         /// The name.

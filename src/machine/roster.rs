@@ -12,9 +12,11 @@ use crate::ids::{JobId, WorkerId};
 pub(super) struct Roster {
     workers: BTreeMap<WorkerId, Arc<Worker>>,
     live_by_job: BTreeMap<JobId, BTreeSet<WorkerId>>,
-    by_key: BTreeMap<StartKey, WorkerId>,
+    /// A key names one worker, unless somebody wrote the journal who is no agent.
+    by_key: BTreeSet<(StartKey, WorkerId)>,
     live: usize,
-    used_slots: u64,
+    /// Wide enough for any number of workers of any size, of which earlier agents may have left some.
+    used_slots: u128,
 }
 
 impl Roster {
@@ -35,7 +37,9 @@ impl Roster {
     }
 
     pub(super) fn by_key(&self, key: &StartKey) -> Option<&Arc<Worker>> {
-        self.by_key.get(key).map(|id| &self.workers[id])
+        let first = (key.clone(), WorkerId(0));
+        let last = (key.clone(), WorkerId(u64::MAX));
+        self.by_key.range(first..=last).next_back().map(|(_, id)| &self.workers[id])
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = (&StartKey, WorkerId)> {
@@ -48,12 +52,12 @@ impl Roster {
 
     /// The slots of all live workers.
     pub(super) fn used_slots(&self) -> u64 {
-        self.used_slots
+        self.used_slots.try_into().unwrap_or(u64::MAX)
     }
 
     pub(super) fn insert(&mut self, worker: Arc<Worker>) {
         if let Some(key) = &worker.spec.key {
-            self.by_key.insert(key.clone(), worker.id);
+            self.by_key.insert((key.clone(), worker.id));
         }
         if worker.is_live() {
             self.count_in(&worker);
@@ -82,23 +86,21 @@ impl Roster {
         if worker.is_live() {
             self.count_out(&worker);
         }
-        if let Some(key) = &worker.spec.key
-            && self.by_key.get(key) == Some(&id)
-        {
-            self.by_key.remove(key);
+        if let Some(key) = &worker.spec.key {
+            self.by_key.remove(&(key.clone(), id));
         }
         Some(worker)
     }
 
     fn count_in(&mut self, worker: &Worker) {
         self.live += 1;
-        self.used_slots = self.used_slots.saturating_add(worker.spec.slots.get());
+        self.used_slots += u128::from(worker.spec.slots.get());
         self.live_by_job.entry(worker.spec.job.clone()).or_default().insert(worker.id);
     }
 
     fn count_out(&mut self, worker: &Worker) {
         self.live -= 1;
-        self.used_slots = self.used_slots.saturating_sub(worker.spec.slots.get());
+        self.used_slots -= u128::from(worker.spec.slots.get());
         if let Some(ids) = self.live_by_job.get_mut(&worker.spec.job) {
             ids.remove(&worker.id);
             if ids.is_empty() {

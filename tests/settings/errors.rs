@@ -51,6 +51,11 @@ fn a_wrong_value_is_told_with_its_place_and_what_is_allowed() {
          it must be a time with its unit, such as \"5s\", \"100ms\" or \"10m\""
     );
     assert_eq!(
+        of_own_file("fence-after = '18446744073709551615s'"),
+        "error: ./arroyo-node.toml sets fence-after to \"18446744073709551615s\"; \
+         it must be a time of at most 100 years"
+    );
+    assert_eq!(
         of_variable("ARROYO_NODE__DIALECT", "0.17"),
         "error: ARROYO_NODE__DIALECT sets dialect to 0.17; it must be \"auto\", \"0.15\" or \"0.16\""
     );

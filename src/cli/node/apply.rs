@@ -15,7 +15,6 @@ use crate::{
     },
     config::{Loaded, stock::Stock},
     ids::MachineId,
-    machine::{self, Backoff},
     rpc::client::CallSettings,
     runtime::{
         node::{NodeBuilder, NodeServer, Supervision, default_state_dir},
@@ -58,7 +57,7 @@ pub(super) fn builder(
             connect_deadline: own.calls.connect_deadline.0,
             keepalive: (own.calls.keepalive_every.0, own.calls.keepalive_patience.0),
         })
-        .machine(|config| times(settings, config));
+        .machine(|config| own.apply_to(config));
     if let Some(id) = &stock.node.id {
         builder = builder.machine_id(MachineId::new(id));
     }
@@ -75,22 +74,6 @@ pub(super) fn builder(
         builder = builder.supervision(Supervision::Shim(ShimConfig::THIS_PROGRAM.into()));
     }
     Ok(builder)
-}
-
-fn times(settings: &Loaded, config: &mut machine::Config) {
-    let own = &settings.own;
-    config.heartbeat_every = own.heartbeat.every.0;
-    config.heartbeat_jitter = own.heartbeat.jitter.0;
-    config.backoff = Backoff { first: own.backoff.first.0, most: own.backoff.most.0 };
-    config.kill_after = own.kill_after.0;
-    config.reply_wait = own.reply_wait.0;
-    config.supersede_wait = own.supersede_wait.0;
-    config.reports_in_flight = own.reports.in_flight;
-    config.retain_for = own.retention.time.0;
-    config.retain_most = own.retention.workers;
-    config.fence_after = own.fence_after.0.map(|time| time.0);
-    config.shutdown_kill_after = own.shutdown.kill_after.0;
-    config.shutdown_patience = own.shutdown.patience.0;
 }
 
 /// Where the agent keeps what must outlive it.

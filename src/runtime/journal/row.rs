@@ -66,6 +66,8 @@ pub(super) enum RowError {
     Checksum,
     #[error("column {0} holds a value that the journal never writes")]
     Column(&'static str),
+    #[error("its values are not in the form in which the journal writes them")]
+    Form,
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -77,7 +79,7 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Decoded, RowError> {
     if values[COLUMNS] != ValueRef::Integer(checksum(values[..COLUMNS].iter().copied())) {
         return Err(RowError::Checksum);
     }
-    let mut columns = Columns(values.into_iter());
+    let mut columns = Columns(values.iter());
     let worker = Worker {
         id: WorkerId(columns.parsed("worker_id")?),
         spec: Arc::new(WorkerSpec {
@@ -99,15 +101,23 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Decoded, RowError> {
     let stop = columns.stop()?;
     let end = columns.end()?;
     let reported_at = columns.optional_number("reported_at")?.map(Wall);
-    Ok(Decoded { worker: Worker { stop, end, reported_at, ..worker }, boot_id })
+    if reported_at.is_some() && end.is_none() {
+        return Err(RowError::Column("reported_at"));
+    }
+    let worker = Worker { stop, end, reported_at, ..worker };
+    // The same worker can be said in other ways: the id "07" would be a second row of worker 7.
+    match encode(&worker, &boot_id).iter().map(ValueRef::from).eq(values) {
+        true => Ok(Decoded { worker, boot_id }),
+        false => Err(RowError::Form),
+    }
 }
 
 /// The rest of a row, read from left to right.
-struct Columns<'a>(std::vec::IntoIter<ValueRef<'a>>);
+struct Columns<'a>(std::slice::Iter<'a, ValueRef<'a>>);
 
 impl<'a> Columns<'a> {
     fn next(&mut self) -> ValueRef<'a> {
-        self.0.next().unwrap_or(ValueRef::Null)
+        self.0.next().copied().unwrap_or(ValueRef::Null)
     }
 
     fn optional_text(&mut self, column: &'static str) -> Result<Option<String>, RowError> {
@@ -269,4 +279,56 @@ fn checksum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
         }
     }
     hash.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, params_from_iter};
+
+    use super::{super::schema, *};
+
+    /// Reads a worker's row in which one column was altered by somebody who knows the checksum.
+    fn altered(column: usize, value: Value) -> Result<Decoded, RowError> {
+        let spec = WorkerSpec {
+            name: "wordcount".into(),
+            job: JobId::new("job"),
+            pipeline: None,
+            generation: Generation(1),
+            slots: NonZeroU64::MIN,
+            dialect: Dialect::V0_15,
+            key: None,
+        };
+        let worker = Worker {
+            id: WorkerId(7),
+            spec: Arc::new(spec),
+            admitted_at: Wall(1),
+            process: None,
+            stop: None,
+            end: None,
+            reported_at: None,
+        };
+        let mut values = encode(&worker, "boot");
+        values[column] = value;
+        values[COLUMNS] = Value::Integer(checksum(values[..COLUMNS].iter().map(ValueRef::from)));
+        let connection = Connection::open_in_memory()?;
+        connection.execute_batch(include_str!("schema_v1.sql"))?;
+        connection.execute(schema::WRITE, params_from_iter(values.iter()))?;
+        connection.prepare(schema::READ)?.query_one((), |row| Ok(decode(row)))?
+    }
+
+    #[test]
+    fn a_row_in_another_form_than_its_own_is_not_read() {
+        assert_eq!(altered(0, text("7")).unwrap().worker.id, WorkerId(7), "nothing is altered");
+        for other in ["07", "+7"] {
+            // It would be a second row of the same worker.
+            assert!(matches!(altered(0, text(other)), Err(RowError::Form)), "{other}");
+        }
+        assert!(matches!(altered(4, text("1")), Err(RowError::Form)), "a small number as text");
+    }
+
+    #[test]
+    fn who_is_alive_was_not_reported() {
+        let reported = altered(17, Value::Integer(1));
+        assert!(matches!(reported, Err(RowError::Column("reported_at"))));
+    }
 }

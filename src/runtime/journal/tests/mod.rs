@@ -185,7 +185,8 @@ prop_compose! {
             process: process.map(|(pid, start_time)| Process { pid, start_time }),
             stop: stop.map(|kill_at| Stop { kill_at: kill_at.map(Mono) }),
             end: end.map(|(exit, at)| End { exit, at: Wall(at) }),
-            reported_at: reported_at.map(Wall),
+            // Nobody is reported who has not ended.
+            reported_at: end.and(reported_at).map(Wall),
         }
     }
 }

@@ -15,7 +15,7 @@ mod daemon;
 mod label;
 mod launcher;
 mod link;
-mod payload;
+pub mod payload;
 pub mod protocol;
 mod server;
 mod socket;

@@ -46,16 +46,9 @@ pub(super) fn seal(image: &Image, label: Vec<u8>) -> io::Result<OwnedFd> {
             label.len()
         )));
     }
-    let form = Form {
-        label,
-        candidates: join(&image.candidates),
-        argv: join(&image.argv),
-        envp: join(&image.envp),
-        cwd: image.cwd.as_ref().map(|cwd| cwd.as_bytes().to_vec()),
-    };
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create(c"arroyo-node-spawn", flags)?);
-    file.write_all(&form.encode_to_vec())?;
+    file.write_all(&write(image, label))?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
     Ok(file.into())
 }
@@ -82,7 +75,23 @@ pub(super) fn open(payload: OwnedFd) -> io::Result<(Image, Vec<u8>)> {
     read(&bytes)
 }
 
-fn read(bytes: &[u8]) -> io::Result<(Image, Vec<u8>)> {
+/// The bytes of a payload.
+pub fn write(image: &Image, label: Vec<u8>) -> Vec<u8> {
+    let form = Form {
+        label,
+        candidates: join(&image.candidates),
+        argv: join(&image.argv),
+        envp: join(&image.envp),
+        cwd: image.cwd.as_ref().map(|cwd| cwd.as_bytes().to_vec()),
+    };
+    form.encode_to_vec()
+}
+
+/// The image and the label of a payload's bytes. Allocates in proportion to their size.
+///
+/// # Errors
+/// They are not what [`write`] makes.
+pub fn read(bytes: &[u8]) -> io::Result<(Image, Vec<u8>)> {
     let form = Form::decode(bytes).map_err(io::Error::other)?;
     let image = Image {
         candidates: split(&form.candidates),
