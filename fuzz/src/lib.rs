@@ -10,4 +10,5 @@
 //! cargo +nightly fuzz run requests target/requests corpus/requests -- -max_total_time=120
 //! ```
 
+pub mod machine;
 pub mod requests;

@@ -124,6 +124,20 @@ pub enum Outcome {
     Odd,
 }
 
+impl Scenario {
+    /// Any bytes are a scenario; of what would be a long one, only the beginning.
+    pub fn read(bytes: &[u8]) -> Self {
+        const MOST_STEPS: usize = 200;
+        let read = Self::arbitrary_take_rest(Unstructured::new(bytes));
+        let mut scenario = read.unwrap_or_else(|_| Self {
+            settings: Settings { seed: 0, capacity: Capacity::Two, fencing: false },
+            steps: Vec::new(),
+        });
+        scenario.steps.truncate(MOST_STEPS);
+        scenario
+    }
+}
+
 impl Capacity {
     /// In slots.
     pub fn slots(self) -> u64 {

@@ -61,7 +61,7 @@ pub enum Request {
 }
 
 /// How much may still happen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
     /// Kills of the agent: between any two effects, or at rest.
     pub crashes: u8,
@@ -80,6 +80,20 @@ pub struct Budget {
     pub exits: u8,
     /// How often the agent is woken by its timers.
     pub wakings: u8,
+}
+
+impl Budget {
+    /// Nothing but what is asked for.
+    pub const NONE: Self = Self {
+        crashes: 0,
+        reboots: 0,
+        lost_answers: 0,
+        failures: 0,
+        failing_commits: 0,
+        failing_signals: 0,
+        exits: 0,
+        wakings: 0,
+    };
 }
 
 /// What a search has seen.
@@ -104,6 +118,13 @@ pub struct Broken {
     pub promise: String,
     /// What had been seen by then.
     pub seen: Seen,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Seen { states, transitions, depth, healed } = self;
+        write!(f, "{states} states, {transitions} transitions, depth {depth}, {healed} healed")
+    }
 }
 
 impl fmt::Display for Broken {

@@ -23,7 +23,9 @@ fn cases(default: u32) -> ProptestConfig {
         config.cases = default;
     }
     config.failure_persistence = Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS)));
-    config.max_shrink_iters = 20_000;
+    if std::env::var_os("PROPTEST_MAX_SHRINK_ITERS").is_none() {
+        config.max_shrink_iters = 20_000;
+    }
     config
 }
 
