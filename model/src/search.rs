@@ -143,7 +143,7 @@ struct Move {
     doom: Option<Doom>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum What {
     Ask(usize),
     Answer(usize, Outcome),
@@ -175,36 +175,18 @@ impl Small {
     /// # Errors
     /// A promise was broken, or the machine panicked.
     pub fn search(&self) -> Result<Seen, Box<Broken>> {
-        let mut seen = Seen { states: 1, ..Seen::default() };
-        let mut ways = Ways::new();
         let first = self.first(Trace::default());
-        let mut known = HashSet::from([key(&first)]);
-        let mut frontier = VecDeque::from([first]);
-        while let Some(state) = frontier.pop_front() {
-            let moves = self.moves(&state);
-            if self.heal_all || moves.is_empty() {
-                seen.healed += 1;
-                let well = caught(|| heal(state.clone()));
-                well.map_err(|_| self.retrace(&ways, &state, None, seen))?;
-            }
-            for what in moves {
-                for doom in dooms(what, state.budget) {
-                    let made = Move { what, doom };
-                    let next = caught(|| self.make(state.clone(), made));
-                    seen.transitions += 1;
-                    let next = next.map_err(|_| self.retrace(&ways, &state, Some(made), seen))?;
-                    let Some(mut next) = next else { continue };
-                    if known.insert(key(&next)) {
-                        next.way = Some(ways.len());
-                        ways.push((state.way, made));
-                        seen.states += 1;
-                        seen.depth = seen.depth.max(next.depth);
-                        frontier.push_back(next);
-                    }
-                }
-            }
+        let mut search = Search {
+            small: self,
+            seen: Seen { states: 1, ..Seen::default() },
+            known: HashSet::from([key(&first)]),
+            ways: Ways::new(),
+            frontier: VecDeque::from([first]),
+        };
+        while let Some(state) = search.frontier.pop_front() {
+            search.look_at(&state)?;
         }
-        Ok(seen)
+        Ok(search.seen)
     }
 
     fn first(&self, trace: Trace) -> State {
@@ -372,22 +354,59 @@ impl Small {
     }
 }
 
+struct Search<'a> {
+    small: &'a Small,
+    seen: Seen,
+    known: HashSet<u64>,
+    ways: Ways,
+    frontier: VecDeque<State>,
+}
+
+impl Search<'_> {
+    fn look_at(&mut self, state: &State) -> Result<(), Box<Broken>> {
+        let moves = self.small.moves(state);
+        if self.small.heal_all || moves.is_empty() {
+            self.seen.healed += 1;
+            let well = caught(|| heal(state.clone()));
+            well.map_err(|_| self.small.retrace(&self.ways, state, None, self.seen))?;
+        }
+        for what in moves {
+            self.follow(state, Move { what, doom: None })?;
+            let handled =
+                matches!(what, What::Ask(_) | What::Answer(..) | What::Exit(_) | What::Wake);
+            let budget = state.budget;
+            let kinds = [(budget.crashes > 0, false), (budget.reboots > 0, true)];
+            for (_, reboot) in kinds.into_iter().filter(|(can, _)| *can && handled) {
+                let mut after = 0;
+                while self.follow(state, Move { what, doom: Some(Doom { after, reboot }) })? {
+                    after += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether the move was possible: whether, if the agent was to be killed, it was.
+    fn follow(&mut self, state: &State, made: Move) -> Result<bool, Box<Broken>> {
+        let next = caught(|| self.small.make(state.clone(), made));
+        let next =
+            next.map_err(|_| self.small.retrace(&self.ways, state, Some(made), self.seen))?;
+        let Some(mut next) = next else { return Ok(false) };
+        self.seen.transitions += 1;
+        if self.known.insert(key(&next)) {
+            next.way = Some(self.ways.len());
+            self.ways.push((state.way, made));
+            self.seen.states += 1;
+            self.seen.depth = self.seen.depth.max(next.depth);
+            self.frontier.push_back(next);
+        }
+        Ok(true)
+    }
+}
+
 fn heal(mut state: State) -> Result<(), String> {
     state.world.heal();
     state.world.verdict()
-}
-
-/// Where the agent may be killed on the way: nowhere, or after any number of effects.
-fn dooms(what: What, budget: Budget) -> impl Iterator<Item = Option<Doom>> {
-    /// More than one event ever leads to here.
-    const MOST_EFFECTS: u8 = 8;
-    let handled = matches!(what, What::Ask(_) | What::Answer(..) | What::Exit(_) | What::Wake);
-    let kills = (0..MOST_EFFECTS).filter(move |_| handled && budget.crashes > 0);
-    let reboots = move |reboot: &bool| !reboot || budget.reboots > 0;
-    let kills = kills.flat_map(move |after| {
-        [false, true].into_iter().filter(reboots).map(move |reboot| Some(Doom { after, reboot }))
-    });
-    std::iter::once(None).chain(kills)
 }
 
 fn can_fail(call: &Pending) -> bool {

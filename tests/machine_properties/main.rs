@@ -8,10 +8,12 @@
 
 mod strategies;
 
+use std::{cell::Cell, fs};
+
 use arroyo_node_model::{run, scenario::Action, trace};
 use proptest::{
     prelude::*,
-    test_runner::{Config as ProptestConfig, FileFailurePersistence},
+    test_runner::{Config as ProptestConfig, FileFailurePersistence, TestRunner},
 };
 use strategies::scenarios;
 
@@ -61,4 +63,33 @@ proptest! {
         let steady = trace(&scenario).map_err(TestCaseError::fail)?.without_wall_times();
         prop_assert_eq!(jumping, steady);
     }
+}
+
+#[test]
+fn what_has_failed_is_kept_and_tried_first() {
+    let kept = fs::read_to_string(REGRESSIONS).expect("failures of the past");
+    assert!(kept.contains("\ncc "), "{kept}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file: &'static str = folder.path().join("kept.txt").display().to_string().leak();
+    let tried_until_it_fails = || {
+        let persistence = Box::new(FileFailurePersistence::Direct(file));
+        let config = ProptestConfig {
+            max_shrink_iters: 0,
+            failure_persistence: Some(persistence),
+            ..cases(999)
+        };
+        let tried = Cell::new(0);
+        let result = TestRunner::new(config).run(&scenarios(), |scenario| {
+            tried.set(tried.get() + 1);
+            let rare = |action: &Action| matches!(action, Action::Drain(true));
+            prop_assert!(!scenario.steps.iter().any(|step| rare(&step.action)));
+            Ok(())
+        });
+        result.expect_err("a failure");
+        tried.get()
+    };
+    tried_until_it_fails();
+    assert!(fs::read_to_string(file).expect("it was written").contains("\ncc "));
+    assert_eq!(tried_until_it_fails(), 1);
 }
