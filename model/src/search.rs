@@ -94,6 +94,13 @@ impl Budget {
         exits: 0,
         wakings: 0,
     };
+
+    /// The kills that may still happen: whether the computer goes down, too.
+    fn kills(self) -> impl Iterator<Item = bool> {
+        [false, true]
+            .into_iter()
+            .filter(move |reboot| self.crashes > 0 && (!reboot || self.reboots > 0))
+    }
 }
 
 /// What a search has seen.
@@ -216,8 +223,7 @@ impl Small {
         if budget.exits > 0 {
             moves.extend(world.alive().into_iter().map(What::Exit));
         }
-        let reboots = [false, true].into_iter().filter(|reboot| !reboot || budget.reboots > 0);
-        moves.extend(reboots.filter(|_| budget.crashes > 0).map(|reboot| What::Crash { reboot }));
+        moves.extend(budget.kills().map(|reboot| What::Crash { reboot }));
         let spare = [
             (budget.wakings > 0 && world.sleeps(), What::Wake),
             (budget.failing_commits > 0 && world.is_sound(), What::BreakJournal),
@@ -374,9 +380,7 @@ impl Search<'_> {
             self.follow(state, Move { what, doom: None })?;
             let handled =
                 matches!(what, What::Ask(_) | What::Answer(..) | What::Exit(_) | What::Wake);
-            let budget = state.budget;
-            let kinds = [(budget.crashes > 0, false), (budget.reboots > 0, true)];
-            for (_, reboot) in kinds.into_iter().filter(|(can, _)| *can && handled) {
+            for reboot in state.budget.kills().filter(|_| handled) {
                 let mut after = 0;
                 while self.follow(state, Move { what, doom: Some(Doom { after, reboot }) })? {
                     after += 1;
