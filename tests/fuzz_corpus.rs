@@ -7,14 +7,23 @@ mod targets;
 use std::{fs, path::Path};
 
 #[test]
+fn machine() {
+    replay("machine", targets::machine::machine);
+}
+
+#[test]
 fn requests() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/requests");
+    replay("requests", targets::requests::requests);
+}
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut inputs = 0;
     for entry in fs::read_dir(&corpus).expect("a committed corpus") {
         let path = entry.expect("a readable corpus").path();
         // Shown if it fails.
         println!("{}", path.display());
-        targets::requests::requests(&fs::read(&path).expect("a readable input"));
+        run(&fs::read(&path).expect("a readable input"));
         inputs += 1;
     }
     assert!(inputs >= 10, "only {inputs} inputs in {}", corpus.display());

@@ -103,8 +103,9 @@ fn ends_with_a_kill_and_a_journal_that_fails() {
 }
 
 #[test]
-fn heartbeats_while_a_report_is_lost() {
-    let mut small = ends(Budget { lost_answers: 1, failures: 1, exits: 1, wakings: 2, ..NOTHING });
+fn heartbeats_to_a_controller_that_forgets() {
+    let budget = Budget { lost_answers: 1, forgets: 1, exits: 1, wakings: 2, ..NOTHING };
+    let mut small = ends(budget);
     small.requests.truncate(1);
     look("heartbeats", &small);
 }
@@ -112,15 +113,15 @@ fn heartbeats_while_a_report_is_lost() {
 #[test]
 #[ignore = "minutes"]
 fn large_stops() {
-    let budget = Budget { crashes: 1, lost_answers: 1, wakings: 2, ..NOTHING };
-    look("large stops", &Small { heal_all: true, ..stops(budget) });
+    let budget = Budget { crashes: 1, lost_answers: 1, wakings: 1, ..NOTHING };
+    look("large stops", &stops(budget));
 }
 
 #[test]
 #[ignore = "minutes"]
 fn large_generations() {
-    let budget = Budget { crashes: 1, lost_answers: 1, wakings: 2, exits: 1, ..NOTHING };
-    look("large generations", &Small { heal_all: true, ..generations(budget) });
+    let budget = Budget { crashes: 1, lost_answers: 1, wakings: 1, exits: 1, ..NOTHING };
+    look("large generations", &generations(budget));
 }
 
 #[test]

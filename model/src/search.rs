@@ -26,7 +26,7 @@ use arroyo_node::{
 };
 
 use crate::{
-    scenario::{Capacity, Outcome, Settings},
+    scenario::{Action, Capacity, Outcome, Settings},
     world::{Doom, Pending, Trace, World, a_start},
 };
 
@@ -72,6 +72,8 @@ pub struct Budget {
     pub lost_answers: u8,
     /// Calls that fail; programs that cannot be run.
     pub failures: u8,
+    /// How often the controller forgets its nodes.
+    pub forgets: u8,
     /// Commits that fail.
     pub failing_commits: u8,
     /// Signals that cannot be sent.
@@ -89,6 +91,7 @@ impl Budget {
         reboots: 0,
         lost_answers: 0,
         failures: 0,
+        forgets: 0,
         failing_commits: 0,
         failing_signals: 0,
         exits: 0,
@@ -157,6 +160,7 @@ enum What {
     Exit(WorkerId),
     Wake,
     Crash { reboot: bool },
+    Forget,
     BreakJournal,
     BreakSignals,
     Repair,
@@ -182,10 +186,12 @@ impl Small {
     /// # Errors
     /// A promise was broken, or the machine panicked.
     pub fn search(&self) -> Result<Seen, Box<Broken>> {
-        let first = self.first(Trace::default());
+        let seen = Seen { states: 1, ..Seen::default() };
+        let first = caught(|| Ok(self.first(Trace::default())));
+        let first = first.map_err(|promise| Broken { moves: Vec::new(), promise, seen })?;
         let mut search = Search {
             small: self,
-            seen: Seen { states: 1, ..Seen::default() },
+            seen,
             known: HashSet::from([key(&first)]),
             ways: Ways::new(),
             frontier: VecDeque::from([first]),
@@ -226,6 +232,7 @@ impl Small {
         moves.extend(budget.kills().map(|reboot| What::Crash { reboot }));
         let spare = [
             (budget.wakings > 0 && world.sleeps(), What::Wake),
+            (budget.forgets > 0, What::Forget),
             (budget.failing_commits > 0 && world.is_sound(), What::BreakJournal),
             (budget.failing_signals > 0 && world.is_sound(), What::BreakSignals),
             (!world.is_sound(), What::Repair),
@@ -284,13 +291,17 @@ impl Small {
                 budget.reboots -= u8::from(reboot);
                 world.crash(Doom { after: 0, reboot }, 0);
             }
+            What::Forget => {
+                budget.forgets -= 1;
+                world.act(&Action::ForgetNodes);
+            }
             What::BreakJournal => {
                 budget.failing_commits -= 1;
-                world.break_journal();
+                world.act(&Action::JournalWorks(false));
             }
             What::BreakSignals => {
                 budget.failing_signals -= 1;
-                world.break_signals();
+                world.act(&Action::SignalsWork(false));
             }
             What::Repair => world.repair(),
         }

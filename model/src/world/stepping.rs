@@ -43,14 +43,6 @@ impl World {
         self.journal.works && self.signals_work
     }
 
-    pub(crate) fn break_journal(&mut self) {
-        self.journal.works = false;
-    }
-
-    pub(crate) fn break_signals(&mut self) {
-        self.signals_work = false;
-    }
-
     pub(crate) fn repair(&mut self) {
         (self.journal.works, self.signals_work) = (true, true);
     }
