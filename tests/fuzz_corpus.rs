@@ -17,6 +17,11 @@ fn journal() {
 }
 
 #[test]
+fn machine() {
+    replay("machine", targets::machine::machine);
+}
+
+#[test]
 fn requests() {
     replay("requests", targets::requests::requests);
 }

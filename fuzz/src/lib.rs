@@ -23,5 +23,6 @@
 
 pub mod config;
 pub mod journal;
+pub mod machine;
 pub mod requests;
 pub mod shim_protocol;

@@ -167,6 +167,7 @@ impl Marking {
                 }
                 StartError::WrongMachine(_)
                 | StartError::ShuttingDown
+                | StartError::NeverRan
                 | StartError::KeyReused { .. } => return,
             },
             Reply::Stopped(_) | Reply::Alive(_) | Reply::Draining(_) | Reply::ShuttingDown => {

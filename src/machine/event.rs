@@ -281,6 +281,9 @@ pub enum StartError {
     /// The program could not be run.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// The agent was restarted before it started the program.
+    #[error("this node was restarted before it started the worker, which never ran; try again")]
+    NeverRan,
     /// The caller's name for this attempt has been used for another one.
     #[error(
         "request id {:?} was used for another worker, of job {:?}; use a new one for each attempt",

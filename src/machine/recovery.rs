@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Machine,
     effect::Effect,
+    event::StartError,
     record::Record,
     step::Step,
     worker::{Exit, Process, Worker},
@@ -52,12 +53,13 @@ impl Machine {
         if known != Some(process) {
             self.amend(id, step, |worker| worker.process = Some(process));
         }
+        self.answer_callers(id, step);
         self.resume_stop(id, step);
     }
 
     pub(super) fn handle_never_ran(&mut self, id: WorkerId, step: &mut Step) {
         if self.adopting.remove(&id) {
-            self.drop_unborn(id, step);
+            self.drop_unborn(id, StartError::NeverRan, step);
         }
     }
 }

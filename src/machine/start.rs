@@ -86,12 +86,13 @@ impl Machine {
             return true;
         }
         let Some(worker) = self.roster.by_key(key) else { return false };
+        let (id, unborn) = (worker.id, worker.is_live() && worker.process.is_none());
         if let Some(error) = key_reused(&worker.spec, spec) {
             step.refuse_start(request, error);
-        } else if let Some(callers) = self.launching.get_mut(&worker.id) {
-            callers.push(request);
+        } else if unborn {
+            // Being spawned; or, after a restart, it is being found out whether it ever was.
+            self.launching.entry(id).or_default().push(request);
         } else {
-            let id = worker.id;
             self.answer_started(request, id, step);
         }
         true
@@ -183,15 +184,16 @@ impl Machine {
 
     /// Nothing of the worker exists: it is as if it had never been admitted.
     pub(super) fn undo_start(&mut self, id: WorkerId, error: StartError, step: &mut Step) {
-        let Some(callers) = self.launching.remove(&id) else { return };
-        for request in callers {
-            step.refuse_start(request, error.clone());
+        if self.launching.contains_key(&id) {
+            self.drop_unborn(id, error, step);
         }
-        self.drop_unborn(id, step);
     }
 
     /// Removes a worker that never had a process.
-    pub(super) fn drop_unborn(&mut self, id: WorkerId, step: &mut Step) {
+    pub(super) fn drop_unborn(&mut self, id: WorkerId, error: StartError, step: &mut Step) {
+        for request in self.launching.remove(&id).unwrap_or_default() {
+            step.refuse_start(request, error.clone());
+        }
         self.settle_stop(id);
         self.forget(id, step);
         self.answer_stops(id, step);

@@ -180,3 +180,29 @@ fn recovered_workers_are_superseded_and_repeated_like_any_other() {
     agent.spawned(agent.last_spawn());
     assert!(matches!(agent.answer(newer), Some(Reply::Started(Ok(_)))));
 }
+
+#[test]
+fn a_repeat_of_a_start_that_a_crash_interrupted_waits_for_what_became_of_it() {
+    let begun = || {
+        let mut agent = Agent::new();
+        agent.start(with_key("k", start("job", 1, 5)));
+        let worker = agent.last_spawn();
+        let mut agent = agent.successor();
+        let repeat = agent.start(with_key("k", start("job", 1, 5)));
+        assert_eq!(agent.answer(repeat), None, "it may never have run");
+        (agent, worker, repeat)
+    };
+
+    let (mut agent, worker, repeat) = begun();
+    agent.give(Event::Adopted { worker, process: process_of(worker) });
+    assert_eq!(agent.answer(repeat), Some(&Reply::Started(Ok(worker))));
+
+    let (mut agent, worker, repeat) = begun();
+    agent.exited(worker, Exit::Code(1));
+    assert_eq!(agent.answer(repeat), Some(&Reply::Started(Ok(worker))), "its end will be told");
+
+    let (mut agent, worker, repeat) = begun();
+    agent.give(Event::NeverRan(worker));
+    assert_eq!(agent.refusal(repeat), &StartError::NeverRan);
+    assert_eq!(agent.free_slots(), 16);
+}

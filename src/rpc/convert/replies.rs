@@ -29,7 +29,8 @@ pub fn start_status(error: &StartError) -> Status {
         StartError::Draining
         | StartError::ShuttingDown
         | StartError::JournalDown(_)
-        | StartError::SupersededStillAlive { .. } => Code::Unavailable,
+        | StartError::SupersededStillAlive { .. }
+        | StartError::NeverRan => Code::Unavailable,
         StartError::Spawn(_) => Code::Internal,
         StartError::KeyReused { .. } => Code::InvalidArgument,
     };

@@ -31,6 +31,7 @@ const REFUSALS: &[&str] = &[
     "journal_down",
     "superseded_still_alive",
     "spawn",
+    "never_ran",
     "stopped",
 ];
 

@@ -1,38 +1,66 @@
-//! The world of one agent: the driver's loop in miniature, and what actions do to it.
+//! The world of one agent: the driver's loop in miniature, and everything around it.
+//!
+//! ```text
+//!  actions ─▶ world: callers, controller, processes, journal, clocks
+//!               ▲                    │ events
+//!               │          ┌─────────┴─────────┐
+//!               │          ▼                   ▼
+//!               │       machine            reference
+//!               │          │ effects           │ what is owed
+//!               │          └───── agree? ──────┘
+//!               └──────────────┤ commit, then execute
+//!                              ▼
+//!                          promises: and does it hold of the world itself?
+//! ```
+//!
+//! It is pure and small: no tasks, no sockets, no files. Everything that can go wrong goes wrong
+//! when an action says so: commits fail, the agent is killed between any two effects, answers get
+//! lost after they took effect, programs do not start, signals do not arrive, the agent sleeps
+//! through its deadlines, clocks jump. When all faults stop, within a minute everything must be in
+//! order.
 
 mod acting;
+mod controller;
 mod healing;
+mod journal;
+mod processes;
+mod promises;
+mod stepping;
+mod trace;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
 use arroyo_node::{
     ids::{MachineId, RequestId, WorkerId},
     machine::{
-        Ask, Config, Effect, Effects, Event, Exit, Machine, Mono, Now, Reply, Report, Shutdown,
-        View, Wall, invariants,
+        Ask, Config, Effect, Effects, Event, Exit, Machine, Mono, Now, Reply, Report, Start, Wall,
+        invariants,
     },
 };
-use proptest::test_runner::TestCaseError;
 
-use crate::{
-    actions::Settings,
-    controller::Controller,
-    journal::Journal,
-    processes::Processes,
-    promises::Promises,
-    trace::{Line, Trace},
-};
+use crate::{reference::Reference, scenario::Settings};
+pub(crate) use acting::a_start;
+use controller::Controller;
+use journal::Journal;
+use processes::Processes;
+use promises::Promises;
+use trace::Line;
+pub use trace::Trace;
 
-pub const MACHINE: &str = "machine-1";
+const MACHINE: &str = "machine-1";
 
+/// An agent and everything around it.
+#[derive(Clone)]
 pub struct World {
     config: Config,
     seed: u8,
     now: Now,
     machine: Machine,
+    reference: Reference,
     /// Whether an agent has ended and its successor is still to come.
     finished: bool,
     /// The capacity of the agent that comes next.
@@ -46,25 +74,20 @@ pub struct World {
     pending: Vec<Pending>,
     callers: BTreeMap<RequestId, Ask>,
     next_request: u64,
+    last_start: Option<Start>,
     /// Workers that ended with the computer: nobody else's process is to be taken for theirs.
     lost: BTreeSet<WorkerId>,
     /// Every worker that was ever spawned.
     known: Vec<WorkerId>,
     signals_work: bool,
-    /// The agent is killed when this many effects more have been executed.
-    doom: Option<u8>,
-    turns: u64,
-    /// How long the agent has been registered since its last heartbeat.
-    silence: Duration,
-    shutdown_due: Option<Mono>,
-    detaching: bool,
+    doom: Option<Doom>,
     promises: Promises,
-    pub trace: Trace,
+    trace: Trace,
 }
 
 /// Something submitted. A port answers in its own time.
 #[derive(Clone, PartialEq, Debug)]
-enum Pending {
+pub(crate) enum Pending {
     Spawn(WorkerId),
     Adopt(WorkerId),
     Death(WorkerId, Exit),
@@ -75,22 +98,46 @@ enum Pending {
     Delivery(RequestId),
 }
 
+/// The agent is killed when so many effects more have been executed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doom {
+    pub(crate) after: u8,
+    /// And the computer is restarted.
+    pub(crate) reboot: bool,
+}
+
 impl World {
+    /// A world in which an agent has just begun, and its trace is kept.
+    pub fn traced(settings: &Settings) -> Self {
+        Self::with_trace(Self::config(settings), settings.seed, Trace::kept())
+    }
+
+    /// The same, without a trace.
     pub fn new(settings: &Settings) -> Self {
+        Self::with_trace(Self::config(settings), settings.seed, Trace::default())
+    }
+
+    /// Times are short and numbers small, so that runs come to all of them.
+    pub(crate) fn config(settings: &Settings) -> Config {
         let mut config = Config::new(MachineId::from(MACHINE));
-        config.task_slots = settings.task_slots;
+        config.task_slots = settings.capacity.slots();
         config.address = "10.0.0.1:5118".into();
         config.reports_in_flight = 2.try_into().expect("two is not zero");
         config.retain_for = Duration::from_secs(20);
         config.retain_most = 5;
         config.fence_after = settings.fencing.then_some(Duration::from_secs(30));
+        config
+    }
+
+    pub(crate) fn with_trace(config: Config, seed: u8, trace: Trace) -> Self {
         let now = Now { mono: Mono(1_000_000_000_000), wall: Wall(1_750_000_000_000_000) };
         let journal = Journal::new();
         let mut world = Self {
-            machine: Machine::new(config.clone(), [settings.seed; 32], journal.recover(false), now),
+            machine: Machine::new(config.clone(), [seed; 32], journal.recover(false), now),
+            reference: Reference::new(config.clone()),
             next_task_slots: config.task_slots,
             config,
-            seed: settings.seed,
+            seed,
             now,
             finished: false,
             journal,
@@ -100,26 +147,31 @@ impl World {
             pending: Vec::new(),
             callers: BTreeMap::new(),
             next_request: 1,
+            last_start: None,
             lost: BTreeSet::new(),
             known: Vec::new(),
             signals_work: true,
             doom: None,
-            turns: 0,
-            silence: Duration::ZERO,
-            shutdown_due: None,
-            detaching: false,
             promises: Promises::default(),
-            trace: Trace::default(),
+            trace,
         };
         world.begin();
         world
     }
 
-    /// What has been broken so far, with what led to it.
-    pub fn verdict(&self) -> Result<(), TestCaseError> {
-        match self.promises.broken.first() {
+    /// What has gone in and come out.
+    pub fn into_trace(self) -> Trace {
+        self.trace
+    }
+
+    /// Whether all promises have been kept so far.
+    ///
+    /// # Errors
+    /// The first that was not, with what led to it.
+    pub fn verdict(&self) -> Result<(), String> {
+        match &self.promises.broken {
             None => Ok(()),
-            Some(broken) => Err(TestCaseError::fail(format!("{broken}\n{}", self.trace.tail(60)))),
+            Some(broken) => Err(format!("{broken}\n{}", self.trace.tail(60))),
         }
     }
 
@@ -137,108 +189,75 @@ impl World {
         self.callers.clear();
         self.doom = None;
         self.finished = false;
-        self.shutdown_due = None;
-        self.detaching = false;
         self.seed = self.seed.wrapping_add(101);
         self.config.task_slots = self.next_task_slots;
         let (recovered, seed) = (self.journal.recover(reboot), [self.seed; 32]);
         self.lost = recovered.lost.clone();
+        self.reference = self.reference.successor(self.config.clone(), reboot);
+        let agree = self.reference.lists(recovered.workers.iter());
+        self.promises.hold(agree.map_err(|error| format!("P2, P7: after a restart: {error}")));
         self.machine = Machine::new(self.config.clone(), seed, recovered, self.now);
         self.begin();
     }
 
     fn begin(&mut self) {
-        self.trace.push(Line::Boot(self.now));
-        self.silence = Duration::ZERO;
-        self.heard_controller();
+        let now = self.now;
+        self.trace.push(|| Line::Boot(now));
         self.inbox.push(Event::Begin);
         self.turn();
     }
 
-    fn heard_controller(&mut self) {
-        self.promises.signalling.heard_controller(self.now.mono, self.config.fence_after);
-    }
-
     /// The driver takes in all that is ready: one mutation, then drain.
     pub fn turn(&mut self) {
-        self.turns += 1;
         let mut batch = Effects::default();
-        for event in std::mem::take(&mut self.inbox) {
+        let due = self.machine.next_timeout().is_some_and(|(at, _)| at <= self.now.mono);
+        let timeout = due.then_some(Event::Timeout);
+        for event in timeout.into_iter().chain(std::mem::take(&mut self.inbox)) {
             self.handle(event, &mut batch);
         }
         while !batch.is_empty() {
-            let Some(next) = self.settle(batch) else { return self.boot(false) };
-            batch = next;
+            match self.settle(batch) {
+                Ok(next) => batch = next,
+                Err(Killed { reboot }) => return self.boot(reboot),
+            }
         }
         if self.finished {
-            let asked = self.shutdown_due.is_some() || self.detaching;
-            self.promises.expect(asked, || "the agent ends and nobody asked".into());
             return self.boot(false);
         }
         self.look();
     }
 
+    /// Machine and reference are told the same, and must agree on what comes of it.
     fn handle(&mut self, event: Event, batch: &mut Effects) {
-        self.trace.push(Line::Event(self.now, event.clone()));
-        // What shares a batch with the agent's end comes too late to count.
-        if !batch.effects.contains(&Effect::Finish) {
-            self.note(&event);
+        let now = self.now;
+        self.trace.push(|| Line::Event(now, event.clone()));
+        if let Event::ReportAnswered { worker, result: Ok(()) } = &event
+            && !batch.effects.contains(&Effect::Finish)
+        {
+            self.promises.sees_acknowledgement(*worker);
         }
-        self.machine.handle(self.now, event, batch);
-        let sound = invariants::check(&self.machine);
-        self.promises.expect(sound.is_ok(), || format!("{sound:?}"));
-    }
-
-    /// What the agent knows from now on.
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Exited { worker, .. } => {
-                self.promises.sees_end(*worker, self.now.mono, self.turns);
-                self.promises.signalling.killed(*worker);
-            }
-            Event::ReportAnswered { worker, result: Ok(()) } => {
-                self.promises.sees_acknowledgement(*worker);
-                self.heard_controller();
-            }
-            Event::HeartbeatAnswered(Ok(())) | Event::Registered(Ok(())) => self.heard_controller(),
-            Event::HeartbeatAnswered(Err(_)) | Event::Registered(Err(_)) => {
-                self.silence = Duration::ZERO;
-            }
-            Event::Request { ask: Ask::Shutdown(how), .. } | Event::Shutdown(how) => {
-                self.sees_shutdown(*how);
-            }
-            Event::Request { ask: Ask::SetDraining(draining), .. } => {
-                self.promises.draining_asked = *draining;
-            }
-            Event::Timeout if self.promises.signalling.fences(self.now.mono) => {
-                let workers = self.view().workers.into_iter().map(|worker| worker.id);
-                self.promises.signalling.fenced(workers);
-            }
-            Event::NeverRan(worker) => self.promises.signalling.killed(*worker),
-            Event::Delivered(request) => self.promises.sees_delivery(*request),
-            _ => {}
+        let before = batch.effects.len();
+        self.reference.hears(now, &event);
+        self.machine.handle(now, event.clone(), batch);
+        for effect in &batch.effects[before..] {
+            let seen = self.reference.sees(effect);
+            self.promises.hold(seen.map_err(|error| format!("{error}; after {event:?}")));
         }
-    }
-
-    fn sees_shutdown(&mut self, how: Shutdown) {
-        match how {
-            Shutdown::Detach => self.detaching = true,
-            Shutdown::StopWorkers => {
-                self.promises.signalling.shutdown_asked();
-                let patience = self.config.shutdown_kill_after + self.config.shutdown_patience;
-                self.shutdown_due.get_or_insert(self.now.mono + patience);
-            }
+        self.promises.hold(self.reference.satisfied(&event));
+        if !cfg!(debug_assertions) {
+            let sound = invariants::check(&self.machine);
+            self.promises.hold(sound.map_err(|violation| violation.to_string()));
         }
     }
 
     /// Commits, then executes. Returns what the machine makes of it, unless the agent is killed.
-    fn settle(&mut self, batch: Effects) -> Option<Effects> {
+    fn settle(&mut self, batch: Effects) -> Result<Effects, Killed> {
         let mut next = Effects::default();
         let committed = self.journal.commit(&batch.commit);
-        self.trace.push(Line::Commit(batch.commit.clone(), committed.is_ok()));
-        self.judge_stops(&batch);
+        self.trace.push(|| Line::Commit(batch.commit.clone(), committed.is_ok()));
+        let expected = self.reference.commits(committed.is_ok(), batch.commit.rewrite);
+        self.promises.hold(expected);
         if let Err(error) = committed {
-            self.promises.journal_has_failed = true;
             self.handle(Event::JournalFailed(error.into()), &mut next);
         } else if batch.commit.rewrite {
             self.handle(Event::JournalRestored, &mut next);
@@ -247,31 +266,19 @@ impl World {
             self.promises.sees_durable();
         }
         for effect in batch.effects {
-            match self.doom.as_mut() {
-                Some(0) => return None,
-                Some(left) => *left -= 1,
+            match &mut self.doom {
+                Some(Doom { after: 0, reboot }) => return Err(Killed { reboot: *reboot }),
+                Some(doom) => doom.after -= 1,
                 None => {}
             }
             if committed.is_err() && effect.awaits_commit() {
                 self.handle(Event::NotDurable(Box::new(effect)), &mut next);
             } else {
-                self.trace.push(Line::Effect(effect.clone()));
+                self.trace.push(|| Line::Effect(effect.clone()));
                 self.execute(effect);
             }
         }
-        Some(next)
-    }
-
-    /// Workers whose stop is on its way into the journal: is there a reason?
-    fn judge_stops(&mut self, batch: &Effects) {
-        for record in &batch.commit.records {
-            if let arroyo_node::machine::Record::Worker(worker) = record
-                && worker.stop.is_some()
-            {
-                let result = self.promises.signalling.stops(worker.id, &worker.spec, self.now.mono);
-                self.promises.expect(result.is_ok(), || format!("P7, P9: {result:?}"));
-            }
-        }
+        Ok(next)
     }
 
     fn execute(&mut self, effect: Effect) {
@@ -300,25 +307,14 @@ impl World {
                 let ran = self.processes.get(worker).is_some();
                 self.promises.sees_discard(worker, ran);
             }
-            Effect::Register(registration) => {
-                let said = (registration.machine.as_str(), registration.task_slots);
-                let right = said == (MACHINE, self.config.task_slots);
-                self.promises.expect(right, || format!("{registration:?}"));
-                self.submit(Pending::Register);
-            }
-            Effect::Heartbeat { at } => {
-                self.promises.expect(at == self.now.wall, || format!("heartbeat at {at:?}"));
-                self.silence = Duration::ZERO;
-                self.pending.push(Pending::Heartbeat);
-            }
+            Effect::Register(_) => self.submit(Pending::Register),
+            Effect::Heartbeat { .. } => self.pending.push(Pending::Heartbeat),
             Effect::Report(report) => {
-                let proc = self.processes.get(report.worker);
-                self.promises.sees_report(&report, proc, self.now.mono);
+                self.promises.sees_report(&report, self.processes.get(report.worker));
                 self.submit(Pending::Report(report));
             }
             Effect::Announce(report) => {
-                let proc = self.processes.get(report.worker);
-                self.promises.sees_announcement(&report, proc);
+                self.promises.sees_report(&report, self.processes.get(report.worker));
             }
             Effect::Finish => self.finished = true,
         }
@@ -329,42 +325,35 @@ impl World {
         let twice = self.pending.contains(&call);
         self.promises.expect(!twice, || format!("{call:?} is under way already"));
         self.pending.push(call);
-        let reports = self.pending.iter().filter(|call| matches!(call, Pending::Report(_))).count();
-        let most = self.config.reports_in_flight.get();
-        self.promises.expect(reports <= most, || format!("{reports} reports under way"));
     }
 
     fn deliver(&mut self, request: RequestId, reply: &Reply) {
         let Some(ask) = self.callers.remove(&request) else {
-            return self.promises.broken.push(format!("{request:?} is answered again: {reply:?}"));
+            return self.promises.expect(false, || format!("{request:?} is answered {reply:?}"));
         };
-        let (world, config) = ((&self.processes, &self.journal), (&self.config, self.turns));
-        self.promises.sees_reply((request, &ask), reply, world, config);
+        self.promises.sees_reply(&ask, reply, &self.processes, &self.journal);
+        if *reply == Reply::Draining(Ok(())) {
+            // A later request of the same batch may have changed it again.
+            let durable = self.journal.draining == self.reference.is_draining();
+            self.promises.expect(durable, || "draining is confirmed and not durable".into());
+        }
         self.pending.push(Pending::Delivery(request));
     }
 
     /// What can be seen of an agent at rest.
     fn look(&mut self) {
         let view = self.machine.view();
+        self.promises.hold(self.reference.agrees_with(&view));
         if view.journal_error.is_none() {
             let agree = self.journal.agrees_with(&view);
             self.promises.expect(agree, || "the journal is up and says something else".into());
         }
-        let late: Vec<_> = self.promises.signalling.overdue(self.now.mono).collect();
-        for id in late {
-            let watched = self.processes.get(id).is_some_and(|proc| proc.watched);
-            self.promises.expect(!watched, || format!("P8: {id} should have been killed"));
-        }
-    }
-
-    fn view(&self) -> View {
-        self.machine.view()
     }
 
     /// Time passes; timers go off when they are due.
     fn pass(&mut self, duration: Duration) {
         let until = self.now.mono + duration;
-        while self.promises.broken.is_empty() {
+        while self.promises.broken.is_none() {
             if !self.inbox.is_empty() {
                 // What came back at once is not left lying until the next timer.
                 self.turn();
@@ -372,26 +361,36 @@ impl World {
             }
             let next = self.machine.next_timeout();
             let Some((at, _)) = next.filter(|(at, _)| *at <= until) else { break };
-            self.pass_to(at.max(self.now.mono));
-            self.inbox.push(Event::Timeout);
+            self.wake_at(at.max(self.now.mono));
             self.turn();
         }
-        self.pass_to(until);
-        self.look();
+        self.wake_at(until);
     }
 
-    fn pass_to(&mut self, mono: Mono) {
+    /// The agent has slept until now, as it wished to.
+    fn wake_at(&mut self, mono: Mono) {
+        self.sleep_until(mono);
+        self.promises.hold(self.reference.overdue(mono));
+    }
+
+    fn sleep_until(&mut self, mono: Mono) {
         let passed = mono.since(self.now.mono);
         self.now.mono = mono;
         let micros = u64::try_from(passed.as_micros()).expect("a short time");
         self.now.wall.0 = self.now.wall.0.wrapping_add(micros);
-        if self.view().registered {
-            self.silence += passed;
-        }
-        let most = self.config.heartbeat_every + self.config.heartbeat_jitter;
-        let silence = self.silence;
-        self.promises.expect(silence <= most, || format!("P10: no heartbeat for {silence:?}"));
-        let late = self.shutdown_due.is_some_and(|due| due < mono);
-        self.promises.expect(!late, || "the shutdown goes on for too long".into());
+    }
+}
+
+struct Killed {
+    reboot: bool,
+}
+
+/// All that makes a difference to what happens next.
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let around = (&self.journal, &self.processes, &self.controller, &self.promises);
+        let under_way = (&self.inbox, &self.pending, &self.callers, &self.known, &self.lost);
+        let rest = (self.seed, self.now, self.signals_work, self.doom, self.finished);
+        (&self.machine, &self.reference, around, under_way, rest).fmt(f)
     }
 }

@@ -7,29 +7,29 @@ use arroyo_node::{
     machine::{CallError, Report},
 };
 
-use crate::actions::Outcome;
+use crate::scenario::Outcome;
 
-#[derive(Default)]
-pub struct Controller {
-    pub knows_node: bool,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Controller {
+    pub(super) knows_node: bool,
     /// Every report that it has ever received.
-    pub received: BTreeMap<WorkerId, Report>,
+    pub(super) received: BTreeMap<WorkerId, Report>,
 }
 
 impl Controller {
-    pub fn register(&mut self, outcome: Outcome) -> Result<(), CallError> {
+    pub(super) fn register(&mut self, outcome: Outcome) -> Result<(), CallError> {
         self.knows_node |= outcome != Outcome::Bad;
         answer(outcome)
     }
 
-    pub fn heartbeat(&mut self, outcome: Outcome) -> Result<(), CallError> {
+    pub(super) fn heartbeat(&mut self, outcome: Outcome) -> Result<(), CallError> {
         if outcome == Outcome::Good && !self.knows_node {
             return Err(CallError::NotFound);
         }
         answer(outcome)
     }
 
-    pub fn report(&mut self, report: Report, outcome: Outcome) -> Result<(), CallError> {
+    pub(super) fn report(&mut self, report: Report, outcome: Outcome) -> Result<(), CallError> {
         if outcome != Outcome::Bad {
             self.received.insert(report.worker, report);
         }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::World;
-use crate::processes::State;
+use super::{World, processes::State};
 
 const HEALING: Duration = Duration::from_secs(60);
 
@@ -15,7 +14,7 @@ impl World {
         self.doom = None;
         self.turn();
         let end = self.now.mono + HEALING;
-        while self.now.mono < end && self.promises.broken.is_empty() {
+        while self.now.mono < end && self.promises.broken.is_none() {
             self.calm_down();
             let next = self.machine.next_timeout().map_or(end, |(at, _)| at.min(end));
             self.pass(next.since(self.now.mono));
@@ -26,7 +25,7 @@ impl World {
 
     /// Everything submitted is answered, and well, at once.
     fn calm_down(&mut self) {
-        while self.promises.broken.is_empty() && !(self.pending.is_empty() && self.inbox.is_empty())
+        while self.promises.broken.is_none() && !(self.pending.is_empty() && self.inbox.is_empty())
         {
             self.answer_all();
             self.turn();
@@ -34,7 +33,7 @@ impl World {
     }
 
     fn all_is_well(&mut self) {
-        let view = self.view();
+        let view = self.machine.view();
         let promises = &mut self.promises;
         promises.expect(view.registered, || "P11: not registered".into());
         promises.expect(self.controller.knows_node, || "P11: the controller knows no node".into());
@@ -56,7 +55,7 @@ impl World {
                     promises.expect(!known_alive, || format!("P11: {id} is gone"));
                     promises.expect(!proc.kept, || format!("the exit of {id} is kept for ever"));
                 }
-                State::Launching => promises.broken.push(format!("P11: {id} hangs")),
+                State::Launching => promises.expect(false, || format!("P11: {id} hangs")),
             }
         }
         let alive = self.processes.alive().len();

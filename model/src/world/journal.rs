@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Commit, Mode, Record, Recovered, View, Worker},
+    machine::{Commit, Record, Recovered, View, Worker},
 };
 
-pub struct Journal {
-    pub rows: BTreeMap<WorkerId, Worker>,
-    pub draining: bool,
-    pub works: bool,
+#[derive(Clone, Debug)]
+pub(super) struct Journal {
+    pub(super) rows: BTreeMap<WorkerId, Worker>,
+    pub(super) draining: bool,
+    pub(super) works: bool,
 }
 
 impl Journal {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { rows: BTreeMap::new(), draining: false, works: true }
     }
 
-    pub fn commit(&mut self, commit: &Commit) -> Result<(), &'static str> {
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), &'static str> {
         if commit.is_empty() {
             return Ok(());
         }
@@ -43,7 +44,7 @@ impl Journal {
         Ok(())
     }
 
-    pub fn recover(&self, reboot: bool) -> Recovered {
+    pub(super) fn recover(&self, reboot: bool) -> Recovered {
         let live = self.rows.values().filter(|row| row.is_live()).map(|row| row.id);
         Recovered {
             workers: self.rows.values().cloned().collect(),
@@ -54,10 +55,8 @@ impl Journal {
     }
 
     /// Whether it says the same as the agent does.
-    pub fn agrees_with(&self, view: &View) -> bool {
-        let mode = if self.draining { Mode::Draining } else { Mode::Serving };
-        (view.mode == mode || view.mode == Mode::ShuttingDown)
-            && self.rows.len() == view.workers.len()
+    pub(super) fn agrees_with(&self, view: &View) -> bool {
+        self.rows.len() == view.workers.len()
             && view.workers.iter().all(|worker| self.rows.get(&worker.id) == Some(worker.as_ref()))
     }
 }

@@ -4,11 +4,13 @@ use std::{fmt, sync::Arc};
 
 use arroyo_node::machine::{Commit, Effect, Event, Now, Record, Wall, Worker};
 
+/// All of it, in order; or nothing, where nobody wants to see it.
 #[derive(Clone, PartialEq, Default)]
-pub struct Trace(Vec<Line>);
+pub struct Trace(Option<Vec<Line>>);
 
+/// One thing that went in or came out.
 #[derive(Clone, PartialEq)]
-pub enum Line {
+pub(super) enum Line {
     Boot(Now),
     Event(Now, Event),
     Commit(Commit, bool),
@@ -16,19 +18,27 @@ pub enum Line {
 }
 
 impl Trace {
-    pub fn push(&mut self, line: Line) {
-        self.0.push(line);
+    pub(crate) fn kept() -> Self {
+        Self(Some(Vec::new()))
+    }
+
+    pub(super) fn push(&mut self, line: impl FnOnce() -> Line) {
+        if let Some(lines) = &mut self.0 {
+            lines.push(line());
+        }
     }
 
     /// The same, with every reading of the wall clock set to zero.
+    #[must_use]
     pub fn without_wall_times(self) -> Self {
-        Self(self.0.into_iter().map(blank).collect())
+        Self(self.0.map(|lines| lines.into_iter().map(blank).collect()))
     }
 
     /// The end of it, for a person.
     pub fn tail(&self, lines: usize) -> String {
-        let skipped = self.0.len().saturating_sub(lines);
-        self.0[skipped..].iter().map(|line| format!("{line:?}\n")).collect()
+        let all = self.0.as_deref().unwrap_or_default();
+        let skipped = all.len().saturating_sub(lines);
+        all[skipped..].iter().map(|line| format!("{line:?}\n")).collect()
     }
 }
 

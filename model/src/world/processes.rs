@@ -7,26 +7,26 @@ use arroyo_node::{
     machine::{Event, Exit, Launch, Process, Signal, SpawnError},
 };
 
-use crate::actions::Outcome;
+use crate::scenario::Outcome;
 
-#[derive(Default)]
-pub struct Processes {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Processes {
     table: BTreeMap<WorkerId, Proc>,
-    next_pid: u32,
 }
 
-pub struct Proc {
-    pub launch: Launch,
-    pub process: Process,
-    pub state: State,
+#[derive(Clone, Debug)]
+pub(super) struct Proc {
+    pub(super) launch: Launch,
+    pub(super) process: Process,
+    pub(super) state: State,
     /// Whether the exit status can still be had.
-    pub kept: bool,
+    pub(super) kept: bool,
     /// Whether the present agent has been told that it runs, and so will be told of its end.
-    pub watched: bool,
+    pub(super) watched: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub(super) enum State {
     /// Asked for; nobody can tell yet whether it will run.
     Launching,
     Alive,
@@ -34,45 +34,45 @@ pub enum State {
 }
 
 impl Proc {
-    pub fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         matches!(self.state, State::Gone(_))
     }
 
-    /// Half of them do not care to be asked.
-    pub fn ignores_sigterm(&self) -> bool {
-        self.process.pid.is_multiple_of(2)
+    /// Those of the first job do not care to be asked.
+    pub(super) fn ignores_sigterm(&self) -> bool {
+        self.launch.spec.job.as_str() == "job-0"
     }
 }
 
 impl Processes {
-    pub fn get(&self, id: WorkerId) -> Option<&Proc> {
+    pub(super) fn get(&self, id: WorkerId) -> Option<&Proc> {
         self.table.get(&id)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Proc)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Proc)> {
         self.table.iter().map(|(id, proc)| (*id, proc))
     }
 
-    pub fn alive(&self) -> Vec<WorkerId> {
+    pub(super) fn alive(&self) -> Vec<WorkerId> {
         let alive = self.table.iter().filter(|(_, proc)| proc.state == State::Alive);
         alive.map(|(id, _)| *id).collect()
     }
 
-    pub fn slots_in_use(&self) -> u64 {
+    pub(super) fn slots_in_use(&self) -> u64 {
         let held = self.table.values().filter(|proc| !proc.is_gone());
         held.map(|proc| proc.launch.spec.slots.get()).sum()
     }
 
-    pub fn launch(&mut self, launch: Launch) {
-        self.next_pid += 1;
-        let process = Process { pid: self.next_pid, start_time: 7 };
+    pub(super) fn launch(&mut self, launch: Launch) {
         let id = launch.worker;
+        let pid = u32::try_from(id.0 % 4_000_000).expect("a small number");
+        let process = Process { pid, start_time: 7 };
         let proc = Proc { launch, process, state: State::Launching, kept: true, watched: false };
         self.table.insert(id, proc);
     }
 
     /// The answer to a spawn.
-    pub fn settle_launch(&mut self, id: WorkerId, outcome: Outcome) -> Vec<Event> {
+    pub(super) fn settle_launch(&mut self, id: WorkerId, outcome: Outcome) -> Vec<Event> {
         let Some(proc) = self.table.get_mut(&id) else { return Vec::new() };
         let spawned = Event::Spawned { worker: id, process: proc.process };
         match outcome {
@@ -94,7 +94,7 @@ impl Processes {
     }
 
     /// The answer to an adoption.
-    pub fn settle_adoption(&mut self, id: WorkerId, outcome: Outcome) -> Event {
+    pub(super) fn settle_adoption(&mut self, id: WorkerId, outcome: Outcome) -> Event {
         let never_ran = Event::NeverRan(id);
         let Some(proc) = self.table.get_mut(&id) else { return never_ran };
         match proc.state {
@@ -114,14 +114,14 @@ impl Processes {
     }
 
     /// A process ends; if the agent watches it, it is told.
-    pub fn end(&mut self, id: WorkerId, exit: Exit) -> Option<Event> {
+    pub(super) fn end(&mut self, id: WorkerId, exit: Exit) -> Option<Event> {
         let proc = self.table.get_mut(&id).filter(|proc| proc.state == State::Alive)?;
         proc.state = State::Gone(exit);
         proc.watched.then_some(Event::Exited { worker: id, exit })
     }
 
     /// How a signal will end it, if it will.
-    pub fn fatal(&self, id: WorkerId, signal: Signal) -> Option<Exit> {
+    pub(super) fn fatal(&self, id: WorkerId, signal: Signal) -> Option<Exit> {
         let proc = self.get(id).filter(|proc| !proc.is_gone())?;
         match signal {
             Signal::Kill => Some(Exit::Signal(9)),
@@ -130,14 +130,14 @@ impl Processes {
         }
     }
 
-    pub fn release(&mut self, id: WorkerId) {
+    pub(super) fn release(&mut self, id: WorkerId) {
         if let Some(proc) = self.table.get_mut(&id) {
             proc.kept = false;
         }
     }
 
     /// The agent is gone, and perhaps the computer with it.
-    pub fn lose_agent(&mut self, reboot: bool) {
+    pub(super) fn lose_agent(&mut self, reboot: bool) {
         for proc in self.table.values_mut() {
             proc.watched = false;
             if reboot && !proc.is_gone() {

@@ -1,0 +1,472 @@
+//! The reference model: the simplest statement of what an agent owes its controller, its callers
+//! and its workers. It is told the same events as the machine, and says what must come of each.
+//!
+//! ```text
+//!           ┌────────▶ machine ────────────┐ effects
+//!  event ───┤                              ▼
+//!           └──▶ Reference::hears ──▶ Reference::sees(each) ──▶ Reference::satisfied
+//!                what is owed now      owed, or allowed?         is anything still owed?
+//! ```
+//!
+//! Nothing here is as in the machine: there are no timers, indexes, queues or records, only lists
+//! that are searched and rules that are applied again after every event. What chance decides is not
+//! foretold but bounded: ids are taken from what is seen, jitter and backoff are [`Window`]s.
+//!
+//! | promise | where it is stated |
+//! |---|---|
+//! | P1 slots | `starts.rs`: `room_for`; `free` |
+//! | P2 durable before named | [`Reference::commits`]: what is durable is all that a restart finds |
+//! | P3 ids | `starts.rs`: `sees_spawn` |
+//! | P4 every end is reported | `reports.rs`: `owe_report`, `sees_report`, `idle_report` |
+//! | P5 not again | `reports.rs`: `report_answered` |
+//! | P7 adoption, P9 causes | [`Reference::hears`] of `Begin`; nothing else than `tell_to_end` leads to a signal |
+//! | P8 forced stops | `stops.rs`: `press` |
+//! | P10 heartbeats | `session.rs` |
+//! | P12 bad input changes nothing | `starts.rs`: `objection` |
+//! | P13 wall clock | it appears in no rule |
+//!
+//! (P6, P11 and P14 are about processes, healing and repetition: see [`crate::world`].)
+
+mod reports;
+mod session;
+mod starts;
+mod stops;
+
+use std::time::Duration;
+
+use arroyo_node::{
+    ids::{RequestId, WorkerId},
+    machine::{
+        self, Ask, Config, Effect, End, Event, Exit, JournalDown, Mode, Mono, Now, Process, Reply,
+        Shutdown, Signal, StartError, Stop, View, WorkerSpec,
+    },
+};
+
+use reports::Telling;
+use session::{Session, Standing};
+use starts::{Admitted, Waiting};
+use stops::StopCaller;
+
+/// What one agent is, as far as anybody outside can tell.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    config: Config,
+    now: Now,
+    /// Every worker that is not forgotten.
+    workers: Vec<Worker>,
+    /// Starts that wait for the workers they supersede.
+    waiting: Vec<Waiting>,
+    /// Callers of StopWorker who wait.
+    stop_callers: Vec<StopCaller>,
+    /// Answers to StartWorker that have not left.
+    undelivered: Vec<(RequestId, WorkerId)>,
+    session: Session,
+    draining: bool,
+    /// Set while shutting down: when patience is at an end.
+    closing: Option<Mono>,
+    over: bool,
+    journal: Option<Trouble>,
+    /// When the workers are stopped for want of a controller.
+    fence_at: Option<Mono>,
+    /// What a successor will find.
+    durable: (Vec<Worker>, bool),
+    rebooted: bool,
+    owed: Owed,
+}
+
+#[derive(Clone, Debug)]
+struct Worker {
+    id: WorkerId,
+    spec: WorkerSpec,
+    process: Option<Process>,
+    /// Whether this agent knows what has become of it; until then it cannot be signalled.
+    found: bool,
+    /// Who waits for its start.
+    callers: Vec<RequestId>,
+    stop: Option<Stop>,
+    /// The strongest signal that it has been sent.
+    signalled: Option<Signal>,
+    /// After a SIGKILL that could not be sent: when it is tried again.
+    kill_again_at: Mono,
+    end: Option<End>,
+    telling: Telling,
+}
+
+/// The journal takes no commits.
+#[derive(Clone, Debug)]
+struct Trouble {
+    reason: JournalDown,
+    failures: u32,
+    /// When all rows are written anew; `None`: that is under way.
+    rewrite_at: Option<Mono>,
+}
+
+/// What must come of the present event.
+#[derive(Clone, Debug, Default)]
+struct Owed {
+    replies: Vec<(RequestId, Reply)>,
+    spawns: Vec<Admitted>,
+    signals: Vec<(WorkerId, Signal)>,
+    adoptions: Vec<(WorkerId, Option<Process>)>,
+    announcements: Vec<machine::Report>,
+    discards: Vec<WorkerId>,
+    register: bool,
+    rewrite: bool,
+    finish: bool,
+}
+
+/// A time that chance picks.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: Mono,
+    by: Mono,
+}
+
+impl Worker {
+    fn is_live(&self) -> bool {
+        self.end.is_none()
+    }
+}
+
+impl Reference {
+    /// An agent that was never here before.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            now: Now::default(),
+            workers: Vec::new(),
+            waiting: Vec::new(),
+            stop_callers: Vec::new(),
+            undelivered: Vec::new(),
+            session: Session::default(),
+            draining: false,
+            closing: None,
+            over: false,
+            journal: None,
+            fence_at: None,
+            durable: (Vec::new(), false),
+            rebooted: false,
+            owed: Owed::default(),
+        }
+    }
+
+    /// The agent that comes after this one: it has what is durable, and nothing else.
+    #[must_use]
+    pub fn successor(&self, config: Config, rebooted: bool) -> Self {
+        let (mut workers, draining) = self.durable.clone();
+        for worker in &mut workers {
+            (worker.found, worker.signalled) = (false, None);
+            worker.kill_again_at = Mono::default();
+            worker.callers.clear();
+        }
+        let durable = self.durable.clone();
+        Self { workers, draining, durable, rebooted, ..Self::new(config) }
+    }
+
+    /// Something happens.
+    pub fn hears(&mut self, now: Now, event: &Event) {
+        self.now = now;
+        if self.over {
+            return;
+        }
+        match event {
+            Event::Begin => self.begin(),
+            Event::Request { request, ask } => self.asked(*request, ask),
+            Event::Delivered(request) => self.delivered(*request),
+            Event::Shutdown(how) => self.shut_down(*how),
+            Event::Spawned { worker, process } => self.runs(*worker, *process),
+            Event::SpawnFailed { worker, error } => {
+                self.never_started(*worker, &error.clone().into())
+            }
+            Event::Adopted { worker, process } => self.runs(*worker, *process),
+            Event::Exited { worker, exit } => self.ended(*worker, *exit),
+            Event::NeverRan(worker) => self.never_started(*worker, &StartError::NeverRan),
+            Event::SignalFailed { worker, .. } => self.signal_failed(*worker),
+            Event::Connected => self.connected(),
+            Event::Registered(result) => self.registered(result.is_ok()),
+            Event::HeartbeatAnswered(result) => self.heartbeat_answered(result),
+            Event::ReportAnswered { worker, result } => {
+                self.report_answered(*worker, result.is_ok())
+            }
+            Event::JournalFailed(reason) => {
+                let failures = self.journal.take().map_or(1, |trouble| trouble.failures + 1);
+                let rewrite_at = Some(now.mono + self.backoff(failures));
+                let reason = JournalDown { reason: reason.clone() };
+                self.journal = Some(Trouble { reason, failures, rewrite_at });
+            }
+            Event::JournalRestored => self.journal = None,
+            Event::NotDurable(effect) => self.not_durable(effect),
+            Event::Timeout => self.time_has_come(),
+        }
+        self.settle();
+    }
+
+    /// A commit succeeded or failed. `rewrite`: it replaced all rows.
+    ///
+    /// # Errors
+    /// All rows were to be replaced now and were not, or the other way round.
+    pub fn commits(&mut self, succeeded: bool, rewrite: bool) -> Result<(), String> {
+        if std::mem::take(&mut self.owed.rewrite) != rewrite {
+            return Err(format!("a commit that rewrites: {rewrite}"));
+        }
+        if succeeded && (self.journal.is_none() || rewrite) {
+            self.durable = (self.workers.clone(), self.draining);
+        }
+        Ok(())
+    }
+
+    /// The agent does something.
+    ///
+    /// # Errors
+    /// It should not.
+    pub fn sees(&mut self, effect: &Effect) -> Result<(), String> {
+        let owed = &mut self.owed;
+        let was_owed = match effect {
+            Effect::Reply { request, reply } => {
+                take(&mut owed.replies, |owed| owed == &(*request, reply.clone()))
+            }
+            Effect::Spawn(launch) => return self.sees_spawn(launch),
+            Effect::Adopt { worker, process } => {
+                take(&mut owed.adoptions, |owed| owed == &(*worker, *process))
+            }
+            Effect::Signal { worker, signal } => {
+                take(&mut owed.signals, |owed| owed == &(*worker, *signal))
+            }
+            Effect::Announce(report) => take(&mut owed.announcements, |owed| owed == report),
+            Effect::Report(report) => return self.sees_report(report),
+            Effect::Register(registration) => return self.sees_registration(registration),
+            Effect::Heartbeat { at } => return self.sees_heartbeat(*at),
+            Effect::Discard(worker) => return self.sees_discard(*worker),
+            // Whose exit statuses are kept is between the agent and its processes.
+            Effect::Release(_) => true,
+            Effect::Finish => std::mem::take(&mut owed.finish),
+        };
+        if was_owed { Ok(()) } else { Err(format!("{effect:?} is not owed, but: {owed:?}")) }
+    }
+
+    /// After an event and all that came of it.
+    ///
+    /// # Errors
+    /// Something more should have come of it.
+    pub fn satisfied(&self, event: &Event) -> Result<(), String> {
+        let Owed { replies, spawns, signals, adoptions, announcements, discards, .. } = &self.owed;
+        let left = replies.len() + spawns.len() + signals.len() + adoptions.len();
+        let left = left + announcements.len() + discards.len();
+        if left > 0 || self.owed.register || self.owed.finish {
+            return Err(format!("of {event:?} more was owed: {:?}", self.owed));
+        }
+        if let Some(idle) = self.idle_report() {
+            return Err(format!("the report of {idle} could be on its way"));
+        }
+        match event {
+            Event::Timeout => self.overdue(Mono(self.now.mono.0.saturating_add(1))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Time has passed, and the agent was not woken: does it sleep too long?
+    ///
+    /// # Errors
+    /// Something was due before `now`.
+    pub fn overdue(&self, now: Mono) -> Result<(), String> {
+        let due = self.deadlines().into_iter().filter(|(at, _)| *at < now).min();
+        match due.filter(|_| !self.over) {
+            None => Ok(()),
+            Some((at, what)) => Err(format!("{what} was due at {at:?}")),
+        }
+    }
+
+    fn deadlines(&self) -> Vec<(Mono, &'static str)> {
+        let mut all = Vec::new();
+        all.extend(self.stop_callers.iter().map(|caller| (caller.until, "an answer to a stop")));
+        all.extend(self.waiting.iter().map(|start| (start.until, "an answer to a start")));
+        all.extend(
+            self.workers.iter().filter_map(Worker::kill_due).map(|at| (at, "P8: a SIGKILL")),
+        );
+        all.extend(self.reports_due().map(|at| (at, "P4: a report")));
+        all.extend(self.forgetting_due().map(|at| (at, "forgetting a worker")));
+        all.extend(match self.session.standing {
+            Standing::Apart(window) => Some((window.by, "P10: a registration")),
+            Standing::Asking => None,
+            Standing::Known => self.session.beat.map(|beat| (beat.by, "P10: a heartbeat")),
+        });
+        all.extend(self.fence_at.map(|at| (at, "fencing")));
+        all.extend(self.closing.map(|at| (at, "the end of the agent")));
+        let rewrite = self.journal.as_ref().and_then(|trouble| trouble.rewrite_at);
+        all.extend(rewrite.map(|at| (at, "writing the journal anew")));
+        all
+    }
+
+    /// Whether an agent's view of itself is what it should be.
+    ///
+    /// # Errors
+    /// What is different.
+    pub fn agrees_with(&self, view: &View) -> Result<(), String> {
+        self.lists(view.workers.iter().map(AsRef::as_ref))?;
+        let mode = match (self.closing, self.draining) {
+            (Some(_), _) => Mode::ShuttingDown,
+            (None, true) => Mode::Draining,
+            (None, false) => Mode::Serving,
+        };
+        let live = self.workers.iter().filter(|worker| worker.is_live()).count();
+        let trouble = self.journal.as_ref().map(|trouble| &trouble.reason.reason);
+        let shown = (view.mode, view.free_slots, view.registered, view.live_workers);
+        let meant = (mode, self.free(), self.session.is_known(), live);
+        let rest = (view.reports_owed, view.journal_error.as_ref());
+        if shown == meant && rest == (self.reports_owed(), trouble) {
+            return Ok(());
+        }
+        Err(format!("{shown:?}, {rest:?} instead of {meant:?}, {}", self.reports_owed()))
+    }
+
+    /// Whether these are the workers that there should be: each with its slots and its state.
+    ///
+    /// # Errors
+    /// What is different.
+    pub fn lists<'a>(
+        &self,
+        shown: impl Iterator<Item = &'a machine::Worker>,
+    ) -> Result<(), String> {
+        let mut left: Vec<&Worker> = self.workers.iter().collect();
+        for worker in shown {
+            let Some(index) = left.iter().position(|meant| meant.id == worker.id) else {
+                return Err(format!("{worker:?} should not be listed"));
+            };
+            let meant = left.swap_remove(index);
+            let acknowledged = matches!(meant.telling, Telling::Acknowledged { .. });
+            let same = (*worker.spec == meant.spec, worker.reported_at.is_some() == acknowledged);
+            let state = (worker.process, worker.stop, worker.end);
+            if same != (true, true) || state != (meant.process, meant.stop, meant.end) {
+                return Err(format!("{worker:?} is listed instead of {meant:?}"));
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("not listed: {left:?}")) }
+    }
+
+    /// Whether new workers are refused.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    fn begin(&mut self) {
+        self.fence_at = self.config.fence_after.map(|after| self.now.mono + after);
+        self.owed.register = true;
+        self.session.standing = Standing::Asking;
+        for index in 0..self.workers.len() {
+            let worker = &self.workers[index];
+            match (worker.is_live(), worker.telling.is_acknowledged()) {
+                (false, true) => self.remember(index),
+                (false, false) => self.owe_report(index),
+                (true, _) if self.rebooted => self.ended(worker.id, Exit::Lost),
+                (true, _) => self.owed.adoptions.push((worker.id, worker.process)),
+            }
+        }
+    }
+
+    fn asked(&mut self, request: RequestId, ask: &Ask) {
+        match ask {
+            Ask::Start(start) => self.asked_to_start(request, start),
+            Ask::Stop { worker, how } => self.asked_to_stop(request, *worker, *how),
+            Ask::Alive(asked) => {
+                let reply = Reply::Alive(self.is_meant(asked));
+                self.owed.replies.push((request, reply));
+            }
+            Ask::SetDraining(draining) => {
+                self.draining = *draining;
+                if *draining {
+                    self.refuse_waiting(|_, _| Some(StartError::Draining));
+                }
+                let down = self.journal.as_ref().map(|trouble| trouble.reason.clone());
+                self.owed.replies.push((request, Reply::Draining(down.map_or(Ok(()), Err))));
+            }
+            Ask::Shutdown(how) => {
+                self.owed.replies.push((request, Reply::ShuttingDown));
+                self.shut_down(*how);
+            }
+        }
+    }
+
+    fn shut_down(&mut self, how: Shutdown) {
+        match how {
+            Shutdown::Detach => self.finish(),
+            Shutdown::StopWorkers if self.closing.is_some() => {}
+            Shutdown::StopWorkers => {
+                self.refuse_waiting(|_, _| Some(StartError::ShuttingDown));
+                let kill_at = self.now.mono + self.config.shutdown_kill_after;
+                self.closing = Some(kill_at + self.config.shutdown_patience);
+                self.tell_all_to_end(kill_at);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.owed.finish = true;
+        self.over = true;
+    }
+
+    /// Nothing of this happened: the commit that it rests on failed.
+    fn not_durable(&mut self, effect: &Effect) {
+        let Some(down) = self.journal.as_ref().map(|trouble| trouble.reason.clone()) else {
+            return;
+        };
+        match effect {
+            Effect::Spawn(launch) => self.never_started(launch.worker, &down.into()),
+            Effect::Reply { request, .. } => {
+                self.owed.replies.push((*request, Reply::Draining(Err(down))));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whatever is due at a set time.
+    fn time_has_come(&mut self) {
+        let now = self.now.mono;
+        self.answer_late_stops();
+        self.abandon_late_starts();
+        if self.fence_at.is_some_and(|at| at <= now) {
+            self.fence_at = self.config.fence_after.map(|after| now + after);
+            self.tell_all_to_end(now + self.config.kill_after);
+        }
+        if let Some(trouble) = &mut self.journal
+            && trouble.rewrite_at.is_some_and(|at| at <= now)
+        {
+            trouble.rewrite_at = None;
+            self.owed.rewrite = true;
+        }
+        if self.closing.is_some_and(|at| at <= now) {
+            self.finish();
+        }
+    }
+
+    /// What follows from how things are, whatever led to it.
+    fn settle(&mut self) {
+        self.kill_what_is_due();
+        self.answer_settled_stops();
+        self.admit_waiting();
+        if let Some(until) = self.closing
+            && !self.workers.iter().any(Worker::is_live)
+        {
+            self.closing = Some(until.min(self.now.mono + self.config.shutdown_patience));
+            if self.reports_owed() == 0 && !self.over {
+                self.finish();
+            }
+        }
+    }
+
+    fn position(&self, id: WorkerId) -> Option<usize> {
+        self.workers.iter().position(|worker| worker.id == id)
+    }
+
+    /// The longest wait after so many failures in a row: quadrupling, bounded.
+    fn backoff(&self, failures: u32) -> Duration {
+        let bounds = self.config.backoff;
+        (1..failures.min(40))
+            .fold(bounds.first, |wait, _| (wait * 4).min(bounds.most))
+            .min(bounds.most)
+    }
+}
+
+/// Takes out the first that fits; says whether there was one.
+fn take<T>(list: &mut Vec<T>, fits: impl FnMut(&T) -> bool) -> bool {
+    list.iter().position(fits).map(|index| list.remove(index)).is_some()
+}

@@ -1,0 +1,273 @@
+//! StartWorker: who is let in, who is refused with which words, who waits for whom.
+
+use std::collections::BTreeMap;
+
+use arroyo_node::{
+    ids::{MachineId, RequestId, WorkerId},
+    machine::{
+        Launch, Mono, Process, Reply, Start, StartError, StartKey, WorkerSpec, WrongMachine,
+    },
+};
+
+use super::{Reference, Worker, reports::Telling, take};
+
+/// A start that waits for older generations of its job to end.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    start: Admitted,
+    /// The older workers whose slots it will have. Nobody else is promised them.
+    takes: Vec<WorkerId>,
+    pub(super) until: Mono,
+}
+
+/// A start that nothing stands against.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    spec: WorkerSpec,
+    env: BTreeMap<String, String>,
+    callers: Vec<RequestId>,
+}
+
+impl Reference {
+    pub(super) fn is_meant(&self, asked: &MachineId) -> Result<(), WrongMachine> {
+        let this = &self.config.machine;
+        let wrong = WrongMachine { asked: asked.to_string(), this: this.to_string() };
+        if asked == this { Ok(()) } else { Err(wrong) }
+    }
+
+    pub(super) fn asked_to_start(&mut self, request: RequestId, start: &Start) {
+        if let Err(wrong) = self.is_meant(&start.machine) {
+            return self.refuse(request, wrong.into());
+        }
+        let spec = WorkerSpec {
+            name: start.name.clone(),
+            job: start.job.clone(),
+            pipeline: start.pipeline.clone(),
+            generation: start.generation,
+            slots: start.slots,
+            dialect: start.dialect,
+            key: start.key.clone(),
+        };
+        if let Some(key) = &spec.key
+            && self.repeats(request, key, &spec)
+        {
+            return;
+        }
+        if let Some(error) = self.objection(&spec) {
+            return self.refuse(request, error);
+        }
+        self.refuse_waiting(|_, waiting| {
+            let older = &waiting.start.spec;
+            let (job, asked, by) = (spec.job.clone(), older.generation, spec.generation);
+            is_older(older, &spec).then_some(StartError::Superseded { job, asked, by })
+        });
+        let older: Vec<_> = self.older_than(&spec).map(|worker| worker.id).collect();
+        let takes = self.takes(&spec).map(|worker| worker.id).collect();
+        let start = Admitted { spec, env: start.env.clone(), callers: vec![request] };
+        if older.is_empty() {
+            return self.owed.spawns.push(start);
+        }
+        let until = self.now.mono + self.config.supersede_wait;
+        self.waiting.push(Waiting { start, takes, until });
+        for id in older {
+            self.tell_to_end(id, Some(self.now.mono));
+        }
+    }
+
+    /// Whether the caller's own name for this start is known: then it shares what the first got.
+    fn repeats(&mut self, request: RequestId, key: &StartKey, spec: &WorkerSpec) -> bool {
+        let key = Some(key);
+        let waiting = self.waiting.iter_mut().map(|waiting| &mut waiting.start);
+        let waiting = waiting.map(|start| (&start.spec, &mut start.callers, None));
+        let workers = self.workers.iter_mut().map(|worker| {
+            let started = worker.process.is_some() || worker.end.is_some();
+            (&worker.spec, &mut worker.callers, started.then_some(worker.id))
+        });
+        let Some((first, callers, started)) =
+            waiting.chain(workers).find(|(known, ..)| known.key.as_ref() == key)
+        else {
+            return false;
+        };
+        match (first == spec, started) {
+            (false, _) => {
+                let (key, job) = (key.expect("given").clone(), first.job.clone());
+                self.refuse(request, StartError::KeyReused { key, job });
+            }
+            (true, Some(id)) => self.named(request, id),
+            (true, None) => callers.push(request),
+        }
+        true
+    }
+
+    fn objection(&self, spec: &WorkerSpec) -> Option<StartError> {
+        if self.closing.is_some() {
+            return Some(StartError::ShuttingDown);
+        }
+        if self.draining {
+            return Some(StartError::Draining);
+        }
+        if let Some(trouble) = &self.journal {
+            return Some(trouble.reason.clone().into());
+        }
+        let live = self.workers.iter().filter(|worker| worker.is_live()).map(|worker| &worker.spec);
+        let all = live.chain(self.waiting.iter().map(|waiting| &waiting.start.spec));
+        let newest = all.filter(|other| other.job == spec.job).map(|other| other.generation).max();
+        if let Some(alive) = newest.filter(|alive| *alive > spec.generation) {
+            let (job, asked) = (spec.job.clone(), spec.generation);
+            return Some(StartError::StaleGeneration { job, asked, alive });
+        }
+        let (asked, free) = (spec.slots.get(), self.room_for(spec));
+        let total = self.config.task_slots;
+        (asked > free).then_some(StartError::NotEnoughSlots { asked, free, total })
+    }
+
+    /// The slots that this start can have, once all that it supersedes is gone.
+    fn room_for(&self, spec: &WorkerSpec) -> u64 {
+        let taken: Vec<_> = self.takes(spec).map(|worker| worker.id).collect();
+        let others = self.workers.iter().filter(|w| w.is_live() && !taken.contains(&w.id));
+        let held: u64 = others.map(|worker| worker.spec.slots.get()).sum();
+        let rest = self.waiting.iter().filter(|waiting| !is_older(&waiting.start.spec, spec));
+        let promised: u64 = rest.map(|waiting| self.shortfall(waiting)).sum();
+        self.config.task_slots.saturating_sub(held + promised)
+    }
+
+    /// The slots that anybody can have now.
+    pub(super) fn free(&self) -> u64 {
+        let live = self.workers.iter().filter(|worker| worker.is_live());
+        let held: u64 = live.map(|worker| worker.spec.slots.get()).sum();
+        let promised: u64 = self.waiting.iter().map(|waiting| self.shortfall(waiting)).sum();
+        self.config.task_slots.saturating_sub(held + promised)
+    }
+
+    /// What a waiting start needs beyond what the workers that it takes still hold.
+    fn shortfall(&self, waiting: &Waiting) -> u64 {
+        let taken = self.workers.iter().filter(|w| w.is_live() && waiting.takes.contains(&w.id));
+        let held: u64 = taken.map(|worker| worker.spec.slots.get()).sum();
+        waiting.start.spec.slots.get().saturating_sub(held)
+    }
+
+    /// The older workers that no start, other than those which this one supersedes, will have.
+    fn takes(&self, spec: &WorkerSpec) -> impl Iterator<Item = &Worker> {
+        self.older_than(spec).filter(|worker| {
+            let mut holders = self.waiting.iter().filter(|start| start.takes.contains(&worker.id));
+            holders.all(|holder| is_older(&holder.start.spec, spec))
+        })
+    }
+
+    fn older_than(&self, spec: &WorkerSpec) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| worker.is_live() && is_older(&worker.spec, spec))
+    }
+
+    /// A start waits no longer than for the last older worker.
+    pub(super) fn admit_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if self.older_than(&waiting.start.spec).next().is_some() {
+                self.waiting.push(waiting);
+            } else if let Some(trouble) = &self.journal {
+                let error = StartError::from(trouble.reason.clone());
+                self.refuse_all(waiting.start.callers, &error);
+            } else {
+                self.owed.spawns.push(waiting.start);
+            }
+        }
+    }
+
+    pub(super) fn abandon_late_starts(&mut self) {
+        self.refuse_waiting(|this, waiting| {
+            let spec = &waiting.start.spec;
+            let (job, left) = (spec.job.clone(), this.older_than(spec).count());
+            let late = waiting.until <= this.now.mono;
+            late.then_some(StartError::SupersededStillAlive { job, left })
+        });
+    }
+
+    /// Refuses the waiting starts for which there is a reason.
+    pub(super) fn refuse_waiting(
+        &mut self,
+        reason: impl Fn(&Self, &Waiting) -> Option<StartError>,
+    ) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            match reason(self, &waiting) {
+                Some(error) => self.refuse_all(waiting.start.callers, &error),
+                None => self.waiting.push(waiting),
+            }
+        }
+    }
+
+    /// What was admitted is spawned, under a name that nobody had.
+    pub(super) fn sees_spawn(&mut self, launch: &Launch) -> Result<(), String> {
+        let mut found = None;
+        take(&mut self.owed.spawns, |start| {
+            let meant = start.spec == *launch.spec && start.env == launch.env;
+            if meant {
+                found = Some(start.clone());
+            }
+            meant
+        });
+        let Some(start) = found else {
+            return Err(format!("{launch:?} is not owed, but: {:?}", self.owed));
+        };
+        if launch.worker == WorkerId(0) || self.position(launch.worker).is_some() {
+            return Err(format!("P3: a worker cannot be named {}", launch.worker));
+        }
+        self.workers.push(Worker {
+            id: launch.worker,
+            spec: start.spec,
+            process: None,
+            found: true,
+            callers: start.callers,
+            stop: None,
+            signalled: None,
+            kill_again_at: Mono::default(),
+            end: None,
+            telling: Telling::Nothing,
+        });
+        Ok(())
+    }
+
+    /// The worker's program runs.
+    pub(super) fn runs(&mut self, id: WorkerId, process: Process) {
+        let Some(index) = self.position(id).filter(|index| self.workers[*index].is_live()) else {
+            return;
+        };
+        let worker = &mut self.workers[index];
+        (worker.process, worker.found) = (Some(process), true);
+        self.answer_callers(index);
+        self.press(index);
+    }
+
+    /// Nothing of the worker exists, or ever did: it is as if it had not been admitted.
+    pub(super) fn never_started(&mut self, id: WorkerId, error: &StartError) {
+        let Some(index) = self.position(id) else { return };
+        let worker = self.workers.remove(index);
+        self.refuse_all(worker.callers, error);
+        self.owed.discards.push(id);
+    }
+
+    pub(super) fn answer_callers(&mut self, index: usize) {
+        let id = self.workers[index].id;
+        for request in std::mem::take(&mut self.workers[index].callers) {
+            self.named(request, id);
+        }
+    }
+
+    /// Whoever is given a worker's name hears of its end only afterwards.
+    fn named(&mut self, request: RequestId, id: WorkerId) {
+        self.undelivered.push((request, id));
+        self.owed.replies.push((request, Reply::Started(Ok(id))));
+    }
+
+    fn refuse(&mut self, request: RequestId, error: StartError) {
+        self.owed.replies.push((request, Reply::Started(Err(error))));
+    }
+
+    fn refuse_all(&mut self, callers: Vec<RequestId>, error: &StartError) {
+        for request in callers {
+            self.refuse(request, error.clone());
+        }
+    }
+}
+
+fn is_older(one: &WorkerSpec, other: &WorkerSpec) -> bool {
+    one.job == other.job && one.generation < other.generation
+}
