@@ -457,11 +457,11 @@ impl Reference {
         self.workers.iter().position(|worker| worker.id == id)
     }
 
-    /// The longest wait after so many failures in a row: doubling, bounded.
+    /// The longest wait after so many failures in a row: four times the one before, bounded.
     fn backoff(&self, failures: u32) -> Duration {
         let bounds = self.config.backoff;
         (1..failures.min(40))
-            .fold(bounds.first, |wait, _| (wait * 2).min(bounds.most))
+            .fold(bounds.first, |wait, _| (wait * 4).min(bounds.most))
             .min(bounds.most)
     }
 }

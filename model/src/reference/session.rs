@@ -10,7 +10,7 @@ use super::{Reference, Window};
 pub(super) struct Session {
     pub(super) standing: Standing,
     failures: u32,
-    /// When the next heartbeat is due. A new registration does not put it off, a lost one does.
+    /// When the next heartbeat is due; `None`: at any time. Registering anew does not put it off.
     pub(super) beat: Option<Window>,
 }
 
@@ -40,31 +40,33 @@ impl Reference {
         }
         (self.session.standing, self.session.failures) = (Standing::Known, 0);
         self.heard_controller();
-        let beat = self.session.beat.unwrap_or_else(|| self.next_beat());
-        let by = beat.by.max(self.now.mono);
-        self.session.beat = Some(Window { by, ..beat });
+        let now = self.now.mono;
+        // Agents that come back together are not to beat together.
+        let any_time = Window { from: now, by: now + self.config.heartbeat_every };
+        let beat = self.session.beat.unwrap_or(any_time);
+        self.session.beat = Some(Window { by: beat.by.max(now), ..beat });
         self.hurry_reports();
     }
 
-    /// A new connection may lead to a controller that knows nobody.
+    /// Who answers now may know nobody: a new connection was made, or it says so itself.
     pub(super) fn connected(&mut self) {
         if self.session.is_known() {
-            self.ask_to_register();
+            self.session.standing = Standing::Asking;
+            self.owed.register = true;
         }
     }
 
     pub(super) fn heartbeat_answered(&mut self, result: &Result<(), CallError>) {
         match result {
             Ok(()) => self.heard_controller(),
-            Err(_) if !self.session.is_known() => {}
-            Err(CallError::NotFound) => self.ask_to_register(),
-            Err(CallError::Failed(_)) => self.lose_controller(),
+            Err(CallError::NotFound) => {
+                self.session.beat = None;
+                self.connected();
+            }
+            Err(CallError::Failed(_)) if self.session.is_known() => self.lose_controller(),
+            // Of the time before the present attempt: nothing new.
+            Err(CallError::Failed(_)) => {}
         }
-    }
-
-    fn ask_to_register(&mut self) {
-        self.session.standing = Standing::Asking;
-        self.owed.register = true;
     }
 
     fn lose_controller(&mut self) {
