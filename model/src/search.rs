@@ -7,10 +7,9 @@
 //! ```
 //!
 //! A state is the machine, the reference model, the world around them and what is left of the
-//! [`Budget`]. Two states are the same if all of that reads the same, but for the machine's chance:
-//! its waits are made certain here (no jitter, no backoff), and its ids are drawn in order. Every
-//! transition is checked as in the property tests; from every state, too, faults are ended, and a
-//! minute later all must be well.
+//! [`Budget`]. Two states are the same if all of that reads the same; of chance, little is left here
+//! (no jitter, no backoff), and how much of it has been drawn makes no difference. Every transition
+//! is checked as in the property tests. Then faults are ended, and a minute later all must be well.
 
 use std::{
     collections::{HashSet, VecDeque},
