@@ -28,6 +28,7 @@ pub fn nothing_happens() -> Plan {
             slots: 4,
             shim: true,
             pids: 40,
+            pids_at_once: false,
             checkpoint_every: 20,
             fence_after_ms: None,
             retain_ms: 600_000,

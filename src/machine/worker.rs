@@ -139,6 +139,14 @@ impl Worker {
     }
 }
 
+impl Process {
+    /// Whether whoever has that pid now is still this process: whatever is signalled by what was
+    /// noted earlier asks this first.
+    pub fn is_same_as(self, holder: Self) -> bool {
+        self == holder
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     AgentPlan, BadCall, Call, ControllerPlan, Deed, Fault, Kind, Moment, Plan, Temper, TimedDeed,
 };
-use crate::streams::{Stream, below, between, percent, stream};
+use crate::streams::{Stream, below, between, percent, stream, stream_of};
 
 /// The seed whose run fails by design.
 pub const CANARY: u64 = 0xca_9a27;
@@ -19,7 +19,10 @@ impl Plan {
         let temper = draw_temper(&mut swarm);
         let mut shape = stream(seed, Stream::Shape);
         let trouble_ms = between(&mut shape, 60, 240) * 1_000;
-        let agents = draw_agents(&mut shape);
+        let mut agents = draw_agents(&mut shape);
+        for (number, agent) in agents.iter_mut().enumerate() {
+            agent.pids_at_once = percent(&mut stream_of(seed, Stream::Shape, &[&number]), 40);
+        }
         let least = between(&mut shape, 0, 3);
         let mut plan = Self {
             seed,
@@ -134,6 +137,7 @@ fn draw_agents(rng: &mut ChaCha8Rng) -> Vec<AgentPlan> {
             slots: [1, 2, 4, 8, 16][pick(rng, 5)],
             shim,
             pids: [24, 40, 200][pick(rng, 3)],
+            pids_at_once: false,
             checkpoint_every: [3, 20, 1_000][pick(rng, 3)],
             fence_after_ms: fence,
             retain_ms: [600_000, 20_000, 3_000][pick(rng, 3)],

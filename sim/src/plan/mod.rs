@@ -47,6 +47,8 @@ pub struct AgentPlan {
     pub shim: bool,
     /// The number of pids on the machine: few, so that they are reused.
     pub pids: u32,
+    /// Whether a pid is given out again as soon as it is free, rather than when all others were.
+    pub pids_at_once: bool,
     /// Commits between two checkpoints of the journal.
     pub checkpoint_every: u32,
     /// Fencing, if it is on.

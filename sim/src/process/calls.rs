@@ -4,7 +4,7 @@ use arroyo_node::{
     ids::WorkerId,
     machine::{Event, Exit, Launch, Process, Signal, SpawnError},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Table,
@@ -42,6 +42,7 @@ impl Table {
                 behaviour,
                 stage: Stage::Queued,
                 leader: None,
+                known: BTreeSet::new(),
                 exit: None,
                 has_parent: true,
                 known_at: Duration::ZERO,
@@ -67,7 +68,10 @@ impl Table {
             }
             return;
         };
-        let known = process.is_none() || process == worker.leader;
+        let known = match (process, worker.leader) {
+            (Some(process), Some(leader)) => process.is_same_as(leader),
+            (process, _) => process.is_none(),
+        };
         match worker.stage {
             // The shim is about to run it: the answer follows then.
             Stage::Queued => {}
@@ -112,9 +116,7 @@ impl Table {
             return;
         }
         let (obeys, dying) = (worker.behaviour.obeys, worker.behaviour.dying);
-        let tree = self.alive.values().filter(|(_, owner)| *owner == id);
-        let tree: Vec<Process> = tree.map(|(process, _)| *process).collect();
-        for process in tree {
+        for process in self.look(id) {
             self.hit(id, process, signal);
             if obeys {
                 self.agenda.add(now + dying, Due::Die(process, Exit::Code(0)));

@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub has_shim: bool,
     /// How many pids there are.
     pub pids: u32,
+    /// Whether a pid is given out again as soon as it is free.
+    pub pids_at_once: bool,
     /// How its processes behave.
     pub temper: Temper,
 }
@@ -51,7 +53,8 @@ pub(crate) struct Table {
     /// When the machine was booted.
     pub(super) booted_at: Duration,
     next_pid: u32,
-    used_pids: BTreeSet<u32>,
+    /// Every pid that was ever given out, with the start time of the last to have it.
+    used_pids: BTreeMap<u32, u64>,
     /// Who is alive, and whose it is.
     pub(super) alive: BTreeMap<u32, (Process, WorkerId)>,
     pub(super) workers: BTreeMap<WorkerId, Tracked>,
@@ -80,6 +83,8 @@ pub(super) struct Tracked {
     pub(super) behaviour: Behaviour,
     pub(super) stage: Stage,
     pub(super) leader: Option<Process>,
+    /// What was seen of it, by pid and start time: its leader, and what earlier looks found.
+    pub(super) known: BTreeSet<Process>,
     /// How the leader ended, as far as anybody can know.
     pub(super) exit: Option<Exit>,
     /// Whether whoever started it can still read its exit status.
@@ -108,7 +113,7 @@ impl Table {
     pub(crate) fn new(machine: Machine, recorder: Recorder) -> Self {
         Self {
             next_pid: 0,
-            used_pids: BTreeSet::new(),
+            used_pids: BTreeMap::new(),
             shim_up: machine.has_shim,
             machine,
             recorder,
@@ -206,6 +211,7 @@ impl Table {
         self.shim_up = self.machine.has_shim;
         self.booted_at = now;
         self.next_pid = 0;
+        self.used_pids.clear();
     }
 
     /// The kernel kills one of the workers for memory. Returns whether there was one.
@@ -271,6 +277,7 @@ impl Table {
         };
         worker.stage = Stage::Running;
         worker.leader = Some(process);
+        worker.known.insert(process);
         self.alive.insert(process.pid, (process, id));
         self.note(Fact::Ran(id, process));
         if let Some((after, exit)) = behaviour.end {
@@ -282,18 +289,24 @@ impl Table {
         self.answer_exec(id, process, known_at);
     }
 
-    /// A free pid and this moment; `None`: there is no pid left.
+    /// A free pid and this moment; `None`: there is no pid left. No kernel gives a pid out twice
+    /// within one tick of its clock.
     fn new_process(&mut self, now: Duration) -> Option<Process> {
         const FIRST: u32 = 300;
+        let ticks = now.saturating_sub(self.booted_at).as_millis() / 10;
+        let start_time = u64::try_from(ticks).unwrap_or(u64::MAX);
+        if self.machine.pids_at_once {
+            self.next_pid = 0;
+        }
         for _ in 0..self.machine.pids {
             let pid = FIRST + self.next_pid;
             self.next_pid = (self.next_pid + 1) % self.machine.pids;
-            if !self.alive.contains_key(&pid) {
-                if !self.used_pids.insert(pid) {
+            let last = self.used_pids.get(&pid).copied();
+            if !self.alive.contains_key(&pid) && last != Some(start_time) {
+                if last.is_some() {
                     self.recorder.mark("pid reused");
                 }
-                let ticks = now.saturating_sub(self.booted_at).as_millis() / 10;
-                let start_time = u64::try_from(ticks).unwrap_or(u64::MAX);
+                self.used_pids.insert(pid, start_time);
                 return Some(Process { pid, start_time });
             }
         }
@@ -352,8 +365,7 @@ impl Table {
             return;
         }
         let escaped = worker.behaviour.escape;
-        let left: Vec<Process> =
-            self.alive.values().filter(|(_, owner)| *owner == id).map(|(p, _)| *p).collect();
+        let left = self.look(id);
         if left.is_empty() {
             return self.gone(id, now);
         }
@@ -365,6 +377,19 @@ impl Table {
             self.agenda.add(now + dying, Due::Die(process, Exit::Signal(9)));
         }
         self.agenda.add(now + dying + SWEEP, Due::Sweep(id));
+    }
+
+    /// What is alive of a worker: what descends from it, and what an earlier look has found to be
+    /// its own. That is how the engine of the agent and its shim looks, too, and as there it is for
+    /// [`Process::is_same_as`] to tell who has a pid now from who had it then.
+    pub(super) fn look(&mut self, id: WorkerId) -> Vec<Process> {
+        let Some(worker) = self.workers.get_mut(&id) else { return Vec::new() };
+        let is_its = |(holder, owner): &&(Process, WorkerId)| {
+            *owner == id || worker.known.iter().any(|known| known.is_same_as(*holder))
+        };
+        let found: Vec<_> = self.alive.values().filter(is_its).map(|(holder, _)| *holder).collect();
+        worker.known.extend(&found);
+        found
     }
 
     pub(super) fn hit(&self, meant: WorkerId, process: Process, signal: Signal) {

@@ -95,6 +95,7 @@ impl World {
                 seed: plan.seed,
                 has_shim: agent.shim,
                 pids: agent.pids,
+                pids_at_once: agent.pids_at_once,
                 temper: plan.temper.clone(),
             };
             let table = Table::new(machine, recorder.clone());

@@ -95,7 +95,7 @@ pub(super) fn worker_in(environment: &[u8]) -> Option<WorkerId> {
 
 /// Whether the pid is still this process's.
 pub(super) fn is_same(process: Process) -> bool {
-    matches!(stat(process.pid), Ok(Some(stat)) if stat.process == process)
+    matches!(stat(process.pid), Ok(Some(stat)) if process.is_same_as(stat.process))
 }
 
 /// Processes by pid.
