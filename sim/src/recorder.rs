@@ -123,6 +123,11 @@ impl Recorder {
         }
     }
 
+    /// Whether some oracle still waits for something to come about.
+    pub fn is_waiting(&self) -> bool {
+        self.inner().oracles.iter().any(|oracle| oracle.is_waiting())
+    }
+
     /// A promise is broken that no oracle watches.
     pub fn fail(&self, promise: &str, detail: String) {
         let at = self.now();

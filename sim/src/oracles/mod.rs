@@ -12,7 +12,9 @@ mod p07_adoption;
 mod p08_forced_stop;
 mod p09_causes;
 mod p10_heartbeats;
+mod p11_convergence;
 mod p12_bad_input;
+mod p13_wall_clock;
 mod release;
 mod stop_answers;
 
@@ -47,6 +49,11 @@ pub trait Oracle: Send {
         let _ = (sight, past);
         Ok(())
     }
+
+    /// Whether the run must go on for something that is still to come about.
+    fn is_waiting(&self) -> bool {
+        false
+    }
 }
 
 /// What can be seen between two steps.
@@ -60,7 +67,8 @@ pub struct Sight<'a> {
     pub books: Option<&'a Snapshot>,
 }
 
-/// All of them. P11 is judged by the world's healing; P13 and P14 compare whole runs.
+/// All of them. P14 takes two runs: see the command `check-determinism`, which holds runs with and
+/// without clock jumps against each other, too.
 pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
     let fencing = plan.agents.iter().any(|agent| agent.fence_after_ms.is_some());
     vec![
@@ -74,7 +82,9 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p08_forced_stop::ForcedStop::new(plan.temper.slow_death > 0)),
         Box::new(p09_causes::Causes::new(fencing)),
         Box::new(p10_heartbeats::Heartbeats),
+        Box::new(p11_convergence::Convergence::default()),
         Box::new(p12_bad_input::BadInput),
+        Box::new(p13_wall_clock::WallClock::new(&plan.agents)),
         Box::new(release::Release),
         Box::new(stop_answers::StopAnswers),
         Box::new(conduct::Conduct),

@@ -28,19 +28,20 @@ pub(super) struct SimClock(Arc<State>);
 #[derive(Debug)]
 struct State {
     booted_at: AtomicU64,
-    off_by: AtomicI64,
+    off_by_ms: AtomicI64,
     drift_ppm: i64,
 }
 
 impl SimClock {
     /// Clocks of a machine that boots at the start of the simulation.
     pub(super) fn new(drift_ppm: i64) -> Self {
-        Self(Arc::new(State { booted_at: AtomicU64::new(0), off_by: AtomicI64::new(0), drift_ppm }))
+        let (booted_at, off_by_ms) = (AtomicU64::new(0), AtomicI64::new(0));
+        Self(Arc::new(State { booted_at, off_by_ms, drift_ppm }))
     }
 
     /// The wall clock jumps by so many milliseconds.
     pub(super) fn jump(&self, by_ms: i64) {
-        self.0.off_by.fetch_add(by_ms * 1_000, Ordering::Relaxed);
+        self.0.off_by_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 
     /// The machine boots anew.
@@ -52,11 +53,17 @@ impl SimClock {
     pub(super) fn at(&self, now: Duration) -> Now {
         let up = nanos(now).saturating_sub(self.0.booted_at.load(Ordering::Relaxed));
         let mono = Mono(up) + BOOT_TAKES;
-        let passed = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-        let drift = passed / 1_000_000 * self.0.drift_ppm;
-        let wall = EPOCH + passed + drift + self.0.off_by.load(Ordering::Relaxed);
-        Now { mono, wall: Wall(u64::try_from(wall).unwrap_or(0)) }
+        let off_by_ms = self.0.off_by_ms.load(Ordering::Relaxed);
+        Now { mono, wall: wall_clock_at(now, self.0.drift_ppm, off_by_ms) }
     }
+}
+
+/// What a wall clock shows at this simulated time, which drifts so much and has jumped by so much
+/// in all.
+pub(crate) fn wall_clock_at(now: Duration, drift_ppm: i64, off_by_ms: i64) -> Wall {
+    let passed = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    let drift = passed / 1_000_000 * drift_ppm;
+    Wall(u64::try_from(EPOCH + passed + drift + off_by_ms * 1_000).unwrap_or(0))
 }
 
 impl Clock for SimClock {

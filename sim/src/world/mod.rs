@@ -38,6 +38,7 @@ use crate::{
 };
 use agent::AgentHost;
 use caller::Caller;
+pub(crate) use clock::wall_clock_at;
 use controller::ControllerHost;
 use deeds::{End, Ends};
 use links::Links;
