@@ -10,7 +10,14 @@ use std::{
 
 use anyhow::Context as _;
 use arroyo_node_sim::{
-    fact::Entry, interpose, outcome::Outcome, plan::Plan, scenarios, watchdog, world::World,
+    fact::Entry,
+    interpose,
+    outcome::Outcome,
+    plan::Plan,
+    recorder::Broken,
+    scenarios::{self, Scenario},
+    watchdog,
+    world::World,
 };
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -59,8 +66,7 @@ impl One {
     pub(super) fn plan(&self) -> anyhow::Result<Plan> {
         let mut plan = match (&self.plan, &self.scenario) {
             (None, None) => Plan::draw(self.seed),
-            (None, Some(name)) => scenarios::named(name)
-                .with_context(|| format!("no scenario {name:?}: `scenarios` lists them"))?,
+            (None, Some(name)) => (named(name)?.plan)(),
             (Some(path), _) => {
                 let file = File::open(path)
                     .with_context(|| format!("cannot open the plan {}", path.display()))?;
@@ -87,7 +93,14 @@ impl One {
         let wire = watchdog::install(&recorder, self.wire);
         let mut outcome = world.run();
         outcome.wire = wire.digest();
-        Ok((outcome, recorder.entries()))
+        let entries = recorder.entries();
+        if let (Some(name), None) = (&self.scenario, &outcome.broken)
+            && let Err(detail) = named(name)?.check(&entries)
+        {
+            let promise = "the scenario's story".into();
+            outcome.broken = Some(Broken { promise, detail, at_us: outcome.simulated_us });
+        }
+        Ok((outcome, entries))
     }
 
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
@@ -99,6 +112,13 @@ impl One {
         writeln!(std::io::stdout(), "{told}")?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn named(name: &str) -> anyhow::Result<Scenario> {
+    scenarios::named(name).with_context(|| {
+        let known: Vec<_> = scenarios::ALL.iter().map(|scenario| scenario.name).collect();
+        format!("no scenario {name:?}: there are {}", known.join(", "))
+    })
 }
 
 /// A directory for journals: in memory where there is such a file system.

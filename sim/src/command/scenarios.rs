@@ -17,7 +17,7 @@ pub(super) struct Scenarios {
 impl Scenarios {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut failed = 0;
-        for (name, plan) in scenarios::ALL {
+        for scenarios::Scenario { name, plan, .. } in scenarios::ALL {
             if !self.names.is_empty() && !self.names.iter().any(|wanted| wanted == name) {
                 continue;
             }
