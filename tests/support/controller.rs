@@ -172,12 +172,26 @@ impl Reference {
 
     /// One that remembers nothing.
     pub async fn start_at(address: SocketAddr) -> Self {
-        let settings = Settings {
+        Self::start_with(address, |_| ()).await
+    }
+
+    /// One that never loses patience: no node expires, no job is given up, however slow the test.
+    pub async fn start_patient() -> Self {
+        let patient = |settings: &mut Settings| {
+            settings.expire_after = Duration::from_secs(3_600);
+            settings.quirks.give_up = false;
+        };
+        Self::start_with(loopback(port_to_keep()), patient).await
+    }
+
+    async fn start_with(address: SocketAddr, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
             poll_every: Duration::from_millis(50),
             retry_pause: Duration::from_millis(50),
             notice_after: Duration::from_millis(50),
             ..Settings::default()
         };
+        change(&mut settings);
         let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("an address");
         let controller = Controller::new(settings, Arc::new(SystemClock), Arc::new(TcpConnector));
