@@ -56,11 +56,14 @@ async fn told(
     what: &str,
     is: impl Fn(&ControllerEvent) -> bool,
 ) -> Vec<ControllerEvent> {
-    let mut seen = Vec::new();
-    while !seen.last().is_some_and(&is) {
-        seen.push(soon(what, events.recv()).await.expect("the controller goes on"));
-    }
-    seen
+    soon(what, async {
+        let mut seen = Vec::new();
+        while !seen.last().is_some_and(&is) {
+            seen.push(events.recv().await.expect("the controller goes on"));
+        }
+        seen
+    })
+    .await
 }
 
 /// Stops that a node has answered, in order.
