@@ -195,7 +195,7 @@ impl fmt::Display for Entry {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deed(deed) => write!(f, "** {deed:?}"),
+            Self::Deed(deed) => write!(f, "** {deed}"),
             Self::Skipped(why) => write!(f, "** not now: {why}"),
             Self::Over(what) => write!(f, "** over: {what}"),
             Self::Healing => f.write_str("** everything heals"),

@@ -4,13 +4,16 @@
 //!   world      controller          agent-1                agent-2
 //!   ** Kill      │                  ┃ ▐ worker             ┃
 //!                │◀──── report ─────┃ ▐                    ┃
+//!                │        ×─────────┃ ▐ lost               ┃
 //!                │                  ╳                      ┃
 //! ```
 //!
 //! Rows are facts, in the order in which they came about; so busy moments get room, and silence
-//! does not.
+//! gets a line.
 
 mod lanes;
+mod layout;
+mod names;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -18,39 +21,40 @@ use crate::{
     fact::{Entry, Fact, Place},
     plan::Plan,
     recorder::Broken,
-    world::agent_name,
 };
-use lanes::{Lanes, Message, messages};
+use lanes::{Kind, Lanes, Message, faults, messages};
+use layout::{COLUMN, LANE, Layout, ROW};
+use names::Names;
 
-const COLUMN: usize = 330;
-const ROW: usize = 15;
-const TOP: usize = 56;
-const MARGIN: usize = 90;
+const STYLE: &str = include_str!("picture.css");
 
-const STYLE: &str = "
-body { margin: 0; font: 11px ui-monospace, monospace; background: #fbfbf9; color: #222 }
-header { position: sticky; top: 0; background: #fbfbf9ee; border-bottom: 1px solid #ccc }
-header h1 { font-size: 13px; margin: 6px 10px 2px }
-header svg { display: block }
-.host { font-weight: 600 }
-.axis { stroke: #ddd }
-.life { stroke: #7a93ac; stroke-width: 3 }
-.worker { stroke: #d79b3f; stroke-width: 4; stroke-linecap: round }
-.message { stroke: #8a8a8a; fill: none; marker-end: url(#arrow) }
-.report { stroke: #2f6f4f }
-.time { fill: #999 }
-.deed { fill: #a33 }
-.over { fill: #2f6f4f }
-.faint { fill: #999 }
-.broken { fill: #c00; font-weight: 700 }
-.band { fill: #ffd9d6 }
-";
+/// What the lines and colours mean, by class.
+const LEGEND: [(&str, &str); 7] = [
+    ("life", "agent's process"),
+    ("worker w1", "worker, until nothing of it is left"),
+    ("message", "call"),
+    ("message report", "WorkerFinished"),
+    ("message answer", "StartWorker's answer"),
+    ("message lost", "lost, or sent again"),
+    ("fault", "fault"),
+];
+
+/// Colours of workers' lifelines.
+const HUES: usize = 6;
+
+struct Picture<'a> {
+    entries: &'a [Entry],
+    layout: Layout,
+    lanes: Lanes,
+    names: Names,
+}
 
 /// Draws it.
 pub fn draw(plan: &Plan, entries: &[Entry], broken: Option<&Broken>) -> String {
-    let hosts = hosts(plan);
-    let width = MARGIN + hosts.len() * COLUMN;
-    let height = TOP + (entries.len() + 3) * ROW;
+    let lanes = Lanes::of(entries);
+    let layout = Layout::of(plan, entries, lanes.widths(plan.agents.len()));
+    let picture = Picture { entries, layout, lanes, names: Names::of(entries) };
+    let (width, height) = (picture.layout.width(), picture.layout.height());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -59,24 +63,20 @@ pub fn draw(plan: &Plan, entries: &[Entry], broken: Option<&Broken>) -> String {
                 title { "seed " (plan.seed) }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
+            body style=(format!("width: {width}px")) {
                 header {
-                    h1 { "seed " (plan.seed) ": " (verdict(broken)) }
-                    svg width=(width) height="18" {
-                        @for (index, host) in hosts.iter().enumerate() {
-                            text.host x=(x(index)) y="13" { (host) }
-                        }
-                    }
+                    h1 { "seed " (plan.seed) ": " (picture.verdict(broken)) }
+                    (legend())
+                    svg width=(width) height="18" { (picture.hosts()) }
                 }
                 svg width=(width) height=(height) {
-                    (arrowhead())
-                    @for index in 0..hosts.len() {
-                        line.axis x1=(x(index)) x2=(x(index)) y1="0" y2=(height) {}
-                    }
-                    (lives(plan, entries))
-                    @for message in messages(entries) { (arrow(&message)) }
-                    @for row in 0..entries.len() { (label(row, entries, plan.agents.len())) }
-                    @if let Some(broken) = broken { (band(entries.len(), width, broken)) }
+                    (arrowheads())
+                    (picture.axes())
+                    (picture.bands())
+                    (picture.lives())
+                    @for message in messages(entries) { (picture.message(&message)) }
+                    @for row in 0..entries.len() { (picture.label(row)) }
+                    @if let Some(broken) = broken { (picture.violation(broken)) }
                 }
             }
         }
@@ -84,99 +84,171 @@ pub fn draw(plan: &Plan, entries: &[Entry], broken: Option<&Broken>) -> String {
     page.into_string()
 }
 
-fn verdict(broken: Option<&Broken>) -> String {
-    match broken {
-        None => "every promise was kept".into(),
-        Some(broken) => format!("broken: {}: {}", broken.promise, broken.detail),
+fn legend() -> Markup {
+    html! {
+        p.legend {
+            @for (class, meaning) in LEGEND {
+                svg width="30" height="10" {
+                    @if class == "fault" {
+                        rect.fault x="2" y="1" width="26" height="8" {}
+                    } @else {
+                        line class=(class) x1="28" x2="3" y1="5" y2="5" {}
+                    }
+                }
+                span { (meaning) }
+            }
+            span.hint { "point at a line for the whole of it" }
+        }
     }
 }
 
-fn hosts(plan: &Plan) -> Vec<String> {
-    let agents = (0..plan.agents.len()).map(agent_name);
-    ["world", "controller"]
-        .map(String::from)
-        .into_iter()
-        .chain(agents)
-        .chain(["caller".into()])
-        .collect()
-}
-
-fn column(place: Place, agents: usize) -> usize {
-    match place {
-        Place::World => 0,
-        Place::Controller => 1,
-        Place::Agent(number) => 2 + number,
-        Place::Caller => 2 + agents,
-    }
-}
-
-fn x(column: usize) -> usize {
-    MARGIN + column * COLUMN
-}
-
-fn y(row: usize) -> usize {
-    TOP + row * ROW
-}
-
-fn arrowhead() -> Markup {
+fn arrowheads() -> Markup {
+    let heads = [("arrow", "#8a8a8a"), ("arrow-report", "#2f6f4f"), ("arrow-answer", "#5b62b0")];
     html! {
         defs {
-            marker id="arrow" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6"
-                orient="auto" { path d="M0,0 L6,3 L0,6 z" fill="#8a8a8a" {} }
-        }
-    }
-}
-
-/// The lives of agents, and beside each those of its workers.
-fn lives(plan: &Plan, entries: &[Entry]) -> Markup {
-    let lanes = Lanes::of(entries);
-    html! {
-        @for life in &lanes.agents {
-            @let at = x(column(Place::Agent(life.agent), plan.agents.len()));
-            line.life x1=(at) x2=(at) y1=(y(life.from)) y2=(y(life.to)) {}
-        }
-        @for worker in &lanes.workers {
-            @let at = x(column(Place::Agent(worker.agent), plan.agents.len())) + 6 + worker.lane * 6;
-            line.worker x1=(at) x2=(at) y1=(y(worker.from)) y2=(y(worker.to)) {
-                title { (worker.name) }
+            @for (id, colour) in heads {
+                marker id=(id) viewBox="0 0 6 6" refX="6" refY="3" markerWidth="7"
+                    markerHeight="7" orient="auto" { path d="M0,0 L6,3 L0,6 z" fill=(colour) {} }
             }
         }
     }
 }
 
-fn arrow(message: &Message) -> Markup {
-    let class = if message.is_report { "message report" } else { "message" };
-    let from = x(2 + message.agent);
-    html! {
-        line class=(class) x1=(from) y1=(y(message.sent)) x2=(x(1)) y2=(y(message.arrived)) {}
+impl Picture<'_> {
+    fn verdict(&self, broken: Option<&Broken>) -> Markup {
+        let Some(broken) = broken else { return html! { "every promise was kept" } };
+        let detail = self.names.shorten(&broken.detail);
+        html! {
+            a.broken href="#broken" { "broken: " (broken.promise) } ": " (detail)
+        }
+    }
+
+    fn hosts(&self) -> Markup {
+        let places = self.places();
+        html! {
+            @for (place, host) in places.into_iter().zip(self.layout.hosts()) {
+                text.host x=(self.layout.x(place)) y="13" { (host) }
+            }
+        }
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let agents = self.layout.hosts().len() - 3;
+        let agents = (0..agents).map(Place::Agent);
+        [Place::World, Place::Controller].into_iter().chain(agents).chain([Place::Caller]).collect()
+    }
+
+    fn axes(&self) -> Markup {
+        let silences = (0..self.entries.len())
+            .filter_map(|row| Some((self.layout.y(row) - ROW, self.layout.silence_before(row)?)));
+        html! {
+            @for place in self.places() {
+                @let x = self.layout.x(place);
+                line.axis x1=(x) x2=(x) y1="0" y2=(self.layout.height()) {}
+            }
+            @for (y, silence) in silences {
+                line.silence x1="0" x2=(self.layout.width()) y1=(y) y2=(y) {}
+                text.silence x="4" y=(y + 3) { (format!("+{:.1} s", silence.as_secs_f64())) }
+            }
+        }
+    }
+
+    /// A fault reaches over the column of whom it strikes.
+    fn bands(&self) -> Markup {
+        html! {
+            @for (fault, agent, from, to) in faults(self.entries) {
+                @let x = self.layout.x(agent.map_or(Place::Controller, Place::Agent));
+                @let y = self.layout.y_at(from);
+                @let height = self.layout.y_at(to).saturating_sub(y).max(ROW);
+                rect.fault x=(x - 6) y=(y - ROW / 2) width=(COLUMN - 10) height=(height) {
+                    title { (fault) }
+                }
+            }
+        }
+    }
+
+    /// The lives of agents, and beside each those of its workers.
+    fn lives(&self) -> Markup {
+        let layout = &self.layout;
+        html! {
+            @for life in &self.lanes.agents {
+                @let at = layout.x(Place::Agent(life.agent));
+                line.life x1=(at) x2=(at) y1=(layout.y(life.from)) y2=(layout.y(life.to)) {}
+            }
+            @for life in &self.lanes.workers {
+                @let at = layout.x(Place::Agent(life.agent)) + LANE + life.lane * LANE;
+                @let number = self.names.number(life.worker);
+                line class=(format!("worker w{}", number % HUES))
+                    x1=(at) x2=(at) y1=(layout.y(life.from)) y2=(layout.y(life.to)) {
+                    title { "w" (number) ": " (life.worker) }
+                }
+            }
+        }
+    }
+
+    fn message(&self, message: &Message) -> Markup {
+        let from = self.layout.x(Place::Agent(message.agent));
+        let to = self.layout.x(Place::Controller);
+        let y = self.layout.y(message.sent);
+        let class = match message.kind {
+            Kind::Register | Kind::Heartbeat => "message",
+            Kind::Report(_) => "message report",
+            Kind::Started(_) => "message answer",
+        };
+        html! {
+            @if let Some(arrived) = message.arrived {
+                line class=(class) x1=(from) y1=(y) x2=(to) y2=(self.layout.y(arrived)) {}
+            } @else {
+                line.message.lost x1=(from) y1=(y) x2=(from - 60) y2=(y) {}
+                text.lost x=(from - 68) y=(y + 5) { "×" }
+            }
+        }
+    }
+
+    fn label(&self, row: usize) -> Markup {
+        let entry = &self.entries[row];
+        let full = entry.fact.to_string();
+        let (x, room) = self.layout.text(entry.place);
+        let mut short = self.names.shorten(&full);
+        if short.chars().count() > room {
+            short = short.chars().take(room.saturating_sub(1)).chain(['…']).collect();
+        }
+        let y = self.layout.y(row) + 4;
+        html! {
+            @if row == 0 || self.entries[row - 1].at != entry.at {
+                text.time x="4" y=(y) { (format!("{:.3}", entry.at.as_secs_f64())) }
+            }
+            text class=(class(&entry.fact)) x=(x) y=(y) { (short) title { (full) } }
+        }
+    }
+
+    fn violation(&self, broken: &Broken) -> Markup {
+        let y = self.layout.end();
+        html! {
+            g #broken {
+                rect.violation x="0" y=(y) width=(self.layout.width()) height=(ROW * 3) {}
+                text.broken x="10" y=(y + 18) { "broken: " (broken.promise) }
+                text.broken x="10" y=(y + 36) { (self.names.shorten(&broken.detail)) }
+            }
+        }
     }
 }
 
-fn label(row: usize, entries: &[Entry], agents: usize) -> Markup {
-    let entry = &entries[row];
-    let full = entry.fact.to_string();
-    let short: String = full.chars().take(44).collect();
-    let (class, indent) = match (&entry.fact, entry.place) {
-        (Fact::Deed(_), _) => ("deed", 4),
-        (Fact::Over(_) | Fact::Healing | Fact::Skipped(_), _) => ("over", 4),
-        (Fact::Committed(_) | Fact::Hit { .. } | Fact::Heartbeats, _) => ("faint", 40),
-        (_, Place::Agent(_)) => ("fact", 40),
-        _ => ("fact", 6),
-    };
-    html! {
-        @if row == 0 || entries[row - 1].at != entry.at {
-            text.time x="4" y=(y(row) + 4) { (format!("{:.3}", entry.at.as_secs_f64())) }
-        }
-        text class=(class) x=(x(column(entry.place, agents)) + indent) y=(y(row) + 4) {
-            (short)
-            title { (full) }
-        }
-    }
-}
-
-fn band(row: usize, width: usize, broken: &Broken) -> Markup {
-    html! {
-        rect.band x="0" y=(y(row)) width=(width) height=(ROW * 2) {}
-        text.broken x="10" y=(y(row) + 18) { (broken.promise) ": " (broken.detail) }
+fn class(fact: &Fact) -> &'static str {
+    use arroyo_node::controller::ControllerEvent;
+    match fact {
+        Fact::Deed(_) => "deed",
+        Fact::Over(_) | Fact::Healing | Fact::Skipped(_) => "over",
+        Fact::AgentBegan { .. } | Fact::AgentGone(_) | Fact::ShimDied => "host",
+        Fact::Panicked(_)
+        | Fact::ErrorLogged(_)
+        | Fact::Controller(ControllerEvent::Violation(_)) => "broken",
+        Fact::Committed(_)
+        | Fact::Hit { .. }
+        | Fact::Heartbeats
+        | Fact::Arrived(_)
+        | Fact::Releases(_)
+        | Fact::Controller(ControllerEvent::Heartbeat { known: true, .. }) => "faint",
+        _ => "fact",
     }
 }

@@ -9,6 +9,7 @@
 
 mod deed;
 pub mod draw;
+mod telling;
 
 pub use deed::{BadCall, Call, Deed, Fault, Kind, Moment, TimedDeed};
 use serde::{Deserialize, Serialize};
