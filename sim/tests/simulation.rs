@@ -51,7 +51,7 @@ fn a_replay_can_be_drawn_as_a_page_of_its_own() {
     let output = simulator(&["replay", "14", "--html", page.to_str().expect("a plain path")]);
     assert!(output.status.success(), "{}", text(&output));
     let page = std::fs::read_to_string(page).expect("it was drawn");
-    assert!(page.contains("agent-1") && page.contains("class=\"worker\""), "no workers drawn");
+    assert!(page.contains("agent-1") && page.contains("<title>w1: "), "no workers drawn");
 }
 
 #[test]

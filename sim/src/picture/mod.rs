@@ -237,7 +237,8 @@ impl Picture<'_> {
 fn class(fact: &Fact) -> &'static str {
     use arroyo_node::controller::ControllerEvent;
     match fact {
-        Fact::Deed(_) => "deed",
+        Fact::Deed(crate::plan::Deed::Fault(_)) => "deed",
+        Fact::Deed(_) => "work",
         Fact::Over(_) | Fact::Healing | Fact::Skipped(_) => "over",
         Fact::AgentBegan { .. } | Fact::AgentGone(_) | Fact::ShimDied => "host",
         Fact::Panicked(_)
