@@ -48,7 +48,8 @@ pub struct AgentPlan {
     pub shim: bool,
     /// The number of pids on the machine: few, so that they are reused.
     pub pids: u32,
-    /// Whether a pid is given out again as soon as it is free, rather than when all others were.
+    /// Whether a pid is given out again as soon as it is free, rather than when all others were, and
+    /// whether others than workers are there to take it.
     pub pids_at_once: bool,
     /// Commits between two checkpoints of the journal.
     pub checkpoint_every: u32,

@@ -14,8 +14,10 @@ pub(super) enum Due {
     Exec(WorkerId),
     /// A process ends.
     Die(Process, Exit),
-    /// A worker's process starts another.
-    Fork(WorkerId),
+    /// A worker's process starts another, which may end by itself after so long.
+    Fork(WorkerId, Option<Duration>),
+    /// A process starts that is no worker's.
+    Stranger,
     /// What is left of a worker is killed.
     Sweep(WorkerId),
     /// The agent's process of this life hears something.

@@ -25,8 +25,8 @@ pub(super) struct Behaviour {
     pub obeys: bool,
     /// From a signal that ends it to its end.
     pub dying: Duration,
-    /// When it starts further processes.
-    pub children: Vec<Duration>,
+    /// When it starts further processes, and how long those live if they end by themselves.
+    pub children: Vec<(Duration, Option<Duration>)>,
     /// Whether they leave its session.
     pub escape: bool,
 }
@@ -55,7 +55,7 @@ impl Behaviour {
         };
         let children = match percent(rng, temper.parents) {
             false => Vec::new(),
-            true => (0..between(rng, 1, 4)).map(|_| millis(rng, 0, 5_000)).collect(),
+            true => (0..between(rng, 1, 4)).map(|_| draw_child(rng)).collect(),
         };
         Self {
             exec_after,
@@ -72,6 +72,11 @@ impl Behaviour {
             escape: percent(rng, temper.escapes),
         }
     }
+}
+
+fn draw_child(rng: &mut ChaCha8Rng) -> (Duration, Option<Duration>) {
+    let after = millis(rng, 0, 5_000);
+    (after, percent(rng, 50).then(|| millis(rng, 10, 8_000)))
 }
 
 fn draw_exit(rng: &mut ChaCha8Rng) -> Exit {

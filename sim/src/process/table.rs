@@ -20,11 +20,13 @@ use crate::{
     fact::{Fact, Place},
     plan::Temper,
     recorder::Recorder,
-    streams::{Stream, percent, stream_of},
+    streams::{Stream, between, percent, stream_of},
 };
 
 /// How long a look for what is left of a worker takes.
 pub(super) const SWEEP: Duration = Duration::from_millis(3);
+/// Whose a process is that is no worker's: no worker has this id.
+const NOBODY: WorkerId = WorkerId(0);
 /// How long a new shim takes to come up.
 const SHIM_START: Duration = Duration::from_millis(120);
 
@@ -39,7 +41,7 @@ pub(crate) struct Machine {
     pub has_shim: bool,
     /// How many pids there are.
     pub pids: u32,
-    /// Whether a pid is given out again as soon as it is free.
+    /// Whether a pid is given out again as soon as it is free; there are others to take it.
     pub pids_at_once: bool,
     /// How its processes behave.
     pub temper: Temper,
@@ -111,13 +113,17 @@ pub(super) enum Stage {
 impl Table {
     /// A machine that was booted at the start of the simulation.
     pub(crate) fn new(machine: Machine, recorder: Recorder) -> Self {
+        let mut agenda = Agenda::default();
+        if machine.pids_at_once {
+            agenda.add(Duration::ZERO, Due::Stranger);
+        }
         Self {
             next_pid: 0,
             used_pids: BTreeMap::new(),
             shim_up: machine.has_shim,
             machine,
             recorder,
-            agenda: Agenda::default(),
+            agenda,
             booted_at: Duration::ZERO,
             alive: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -132,7 +138,8 @@ impl Table {
             match due {
                 Due::Exec(worker) => self.exec(worker, at),
                 Due::Die(process, exit) => self.die(process, exit, at),
-                Due::Fork(worker) => self.fork(worker, at),
+                Due::Fork(worker, life) => self.fork(worker, life, at),
+                Due::Stranger => self.stranger(at),
                 Due::Sweep(worker) => self.sweep(worker, at),
                 Due::Tell(life, event) => self.tell(life, event),
                 Due::ShimBack => self.shim_back(at),
@@ -212,6 +219,9 @@ impl Table {
         self.booted_at = now;
         self.next_pid = 0;
         self.used_pids.clear();
+        if self.machine.pids_at_once {
+            self.agenda.add(now, Due::Stranger);
+        }
     }
 
     /// The kernel kills one of the workers for memory. Returns whether there was one.
@@ -283,8 +293,8 @@ impl Table {
         if let Some((after, exit)) = behaviour.end {
             self.agenda.add(now + after, Due::Die(process, exit));
         }
-        for after in &behaviour.children {
-            self.agenda.add(now + *after, Due::Fork(id));
+        for (after, life) in &behaviour.children {
+            self.agenda.add(now + *after, Due::Fork(id, *life));
         }
         self.answer_exec(id, process, known_at);
     }
@@ -313,11 +323,27 @@ impl Table {
         None
     }
 
-    fn fork(&mut self, id: WorkerId, now: Duration) {
+    fn fork(&mut self, id: WorkerId, life: Option<Duration>, now: Duration) {
         let lives = self.workers.get(&id).is_some_and(|worker| worker.stage == Stage::Running);
         if lives && let Some(process) = self.new_process(now) {
             self.alive.insert(process.pid, (process, id));
+            if let Some(life) = life {
+                self.agenda.add(now + life, Due::Die(process, Exit::Code(0)));
+            }
         }
+    }
+
+    /// The rest of the machine goes about its business, and takes the pids that come free.
+    fn stranger(&mut self, now: Duration) {
+        let what: [&dyn std::fmt::Display; 3] = [&"stranger", &self.machine.agent, &now.as_nanos()];
+        let mut rng = stream_of(self.machine.seed, Stream::Processes, &what);
+        if let Some(process) = self.new_process(now) {
+            self.alive.insert(process.pid, (process, NOBODY));
+            let life = Duration::from_millis(between(&mut rng, 50, 3_000));
+            self.agenda.add(now + life, Due::Die(process, Exit::Code(0)));
+        }
+        let next = Duration::from_millis(between(&mut rng, 20, 800));
+        self.agenda.add(now + next, Due::Stranger);
     }
 
     fn die(&mut self, process: Process, exit: Exit, now: Duration) {
@@ -394,6 +420,7 @@ impl Table {
 
     pub(super) fn hit(&self, meant: WorkerId, process: Process, signal: Signal) {
         let owner = self.alive.get(&process.pid).map(|(_, owner)| *owner);
+        let owner = owner.filter(|owner| *owner != NOBODY);
         self.note(Fact::Hit { meant, owner, pid: process.pid, signal });
     }
 
