@@ -12,6 +12,13 @@ use clap::Args;
 
 use super::campaign::Summary;
 
+/// What is built for each bug is built quickly; what it runs on is optimised once.
+const QUICK: [&str; 3] = [
+    "profile.sim.incremental = true",
+    "profile.sim.package.arroyo-node.opt-level = 0",
+    "profile.sim.package.arroyo-node-sim.opt-level = 0",
+];
+
 /// Which bugs, and how long to look for each.
 #[derive(Debug, Args)]
 pub(super) struct Planted {
@@ -73,12 +80,14 @@ impl Planted {
         let target = std::path::absolute(&self.target)?;
         must(
             Command::new("cargo")
-                .args(["build", "--quiet", "--package", "arroyo-node-sim", "--target-dir"])
+                .args(["build", "--quiet", "--package", "arroyo-node-sim", "--profile", "sim"])
+                .args(QUICK.iter().flat_map(|setting| ["--config", setting]))
+                .arg("--target-dir")
                 .arg(&target)
                 .current_dir(&copy),
         )?;
         let summary = target.join("summary.json");
-        Command::new(target.join("debug/arroyo-node-sim"))
+        Command::new(target.join("sim/arroyo-node-sim"))
             .args(["run", "--seeds", &self.seeds.to_string(), "--json"])
             .arg(&summary)
             .output()
