@@ -21,7 +21,7 @@ use crate::{
     world::wall_clock_at,
 };
 
-/// Heartbeats of one life of an agent are no closer than this: 5 s less the jitter, less a step.
+/// Heartbeats of one registration are no closer than this: 5 s less the jitter, less a step.
 const PACE: Duration = Duration::from_millis(4_450);
 /// How exact everything else is: a few steps of the simulation, and what clocks drift.
 const SLACK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl WallClock {
     fn of_agent(&mut self, agent: usize, entry: &Entry, past: &Past) -> Verdict {
         let clock = &mut self.agents[agent];
         match &entry.fact {
-            Fact::AgentBegan { .. } => clock.heartbeat = None,
+            Fact::AgentBegan { .. } | Fact::Registers(_) => clock.heartbeat = None,
             Fact::Heartbeats => {
                 if let Some(before) = clock.heartbeat.replace(entry.at)
                     && entry.at < before + PACE
@@ -136,7 +136,7 @@ impl Oracle for WallClock {
 
 #[cfg(test)]
 mod tests {
-    use arroyo_node::machine::{Launch, WorkerSpec};
+    use arroyo_node::machine::{Launch, Registration, WorkerSpec};
 
     use super::*;
     use crate::scenarios;
@@ -173,6 +173,11 @@ mod tests {
         Fact::Spawns(Launch { worker: WorkerId(7), spec: spec.into(), admitted_at, env })
     }
 
+    fn registers() -> Fact {
+        let machine = "agent-1".into();
+        Fact::Registers(Registration { machine, task_slots: 4, address: "agent-1:5118".into() })
+    }
+
     #[test]
     fn what_is_told_is_what_the_clock_shows() {
         let ten = Duration::from_secs(10);
@@ -190,5 +195,7 @@ mod tests {
         assert_eq!(after(vec![beat(5), (6, Place::World, jump()), beat(10)]), Ok(()));
         let hurried = after(vec![beat(5), (6, Place::World, jump()), beat(7)]);
         assert!(hurried.is_err_and(|said| said.contains("heartbeats at 5s and now")));
+        // With a registration in between it is another round.
+        assert_eq!(after(vec![beat(5), (6, Place::Agent(0), registers()), beat(7)]), Ok(()));
     }
 }

@@ -88,19 +88,19 @@ pub(super) const STOPS_THAT_BAIL: Scenario = Scenario {
 };
 
 /// A node that stock knows may register as often as it likes: nothing of it is taken over, and it
-/// does not even count as heard. After each lost connection the agent registers anew, and is not
-/// put off its heartbeats by that: it does not expire, though a job waits for slots all the while
-/// (only then does stock look). The slots of its workers stay taken.
+/// does not even count as heard. After each lost connection the agent registers anew and sends a
+/// heartbeat soon after: it does not expire, though a job waits for slots all the while (only then
+/// does stock look). The slots of its workers stay taken.
 pub(super) const REGISTRATION_THAT_CHANGES_NOTHING: Scenario = Scenario {
     name: "registration-that-changes-nothing",
     plan: || {
         let mut plan = nothing_happens();
-        plan.trouble_ms = 90_000;
+        plan.trouble_ms = 130_000;
         plan.deeds = vec![at(1_000, submit("job", 4)), at(5_000, submit("waits", 1))];
-        let cuts = (1..=5).map(|nth| at(nth * 14_000, Deed::Fault(cut())));
+        let cuts = (1..=5).map(|nth| at(nth * 20_000, Deed::Fault(cut())));
         plan.deeds.extend(cuts);
         let stop = Deed::Stop { job: "job".into(), force: true };
-        plan.deeds.push(at(85_000, stop));
+        plan.deeds.push(at(120_000, stop));
         plan
     },
     story: |story| {
