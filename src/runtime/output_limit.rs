@@ -210,7 +210,13 @@ mod tests {
         assert_eq!(kept_from(&path), 0);
         for round in 1..=5 {
             written(&path, LIMIT / 16);
-            assert!(cut(&path, LIMIT).unwrap());
+            match cut(&path, LIMIT) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    println!("skipped: the file system of temporary files makes no holes");
+                    return;
+                }
+                needed => assert!(needed.unwrap()),
+            }
             let size = file.metadata().unwrap().len();
             assert_eq!(size, LIMIT * (round + 1));
             assert_eq!(kept_from(&path), size - LIMIT / 2);
