@@ -76,7 +76,6 @@ impl Reference {
 
     /// Whether the caller's own name for this start is known: then it shares what the first got.
     fn repeats(&mut self, request: RequestId, key: &StartKey, spec: &WorkerSpec) -> bool {
-        let key = Some(key);
         let waiting = self.waiting.iter_mut().map(|waiting| &mut waiting.start);
         let waiting = waiting.map(|start| (&start.spec, &mut start.callers, None));
         let workers = self.workers.iter_mut().map(|worker| {
@@ -84,13 +83,13 @@ impl Reference {
             (&worker.spec, &mut worker.callers, started.then_some(worker.id))
         });
         let Some((first, callers, started)) =
-            waiting.chain(workers).find(|(known, ..)| known.key.as_ref() == key)
+            waiting.chain(workers).find(|(known, ..)| known.key.as_ref() == Some(key))
         else {
             return false;
         };
         match (first == spec, started) {
             (false, _) => {
-                let (key, job) = (key.expect("given").clone(), first.job.clone());
+                let (key, job) = (key.clone(), first.job.clone());
                 self.refuse(request, StartError::KeyReused { key, job });
             }
             (true, Some(id)) => self.named(request, id),
