@@ -8,6 +8,7 @@ use std::{
 };
 
 use arroyo_node::{
+    controller::ControllerEvent,
     ids::WorkerId,
     machine::{Commit, Exit, Process, Record, Shutdown, Worker, WorkerSpec},
 };
@@ -74,6 +75,8 @@ pub struct WorkerPast {
     pub named: bool,
     /// How often the controller was told of its end.
     pub arrived: u32,
+    /// Whether the controller has taken in a report of its end, answered or not.
+    pub taken: bool,
     /// Whether its machine has lost power since it was asked for.
     pub lost_power: bool,
     /// Why it cannot be held to its promises.
@@ -120,6 +123,9 @@ impl Past {
             (_, Fact::ControllerBegan(_)) => self.controller_since = Some(at),
             (_, Fact::ControllerGone) => self.controller_since = None,
             (_, Fact::Healing) => self.healing_since = Some(at),
+            (_, Fact::Controller(ControllerEvent::WorkerFinished { report, .. })) => {
+                self.change(report.worker, |worker| worker.taken = true);
+            }
             _ => {}
         }
     }
@@ -189,6 +195,7 @@ impl Past {
                     gone: None,
                     named: false,
                     arrived: 0,
+                    taken: false,
                     lost_power: false,
                     excuse: None,
                 };
@@ -206,7 +213,7 @@ impl Past {
     /// A row that is lost for no fault of the agent's takes its worker's promises with it.
     fn excuse_unknown(&mut self, number: usize, known: &BTreeSet<WorkerId>, excuse: &'static str) {
         for (id, worker) in &mut self.workers {
-            let settled = worker.gone.is_some() && worker.arrived > 0;
+            let settled = worker.gone.is_some() && worker.taken;
             if worker.agent == number && !settled && !known.contains(id) {
                 worker.excuse.get_or_insert(excuse);
             }

@@ -24,3 +24,24 @@ fn journal_lost_then_shim_lost() -> Plan {
     plan.deeds.extend(faults.map(|(at_ms, fault)| at(at_ms, Deed::Fault(fault))));
     plan
 }
+
+/// A worker ends while the controller hangs, so its report is sent and comes to nothing; then the
+/// journal that owes it is damaged. Nobody can report that end any more. The simulator took the
+/// report for delivered, since it had reached the controller's machine, and expected the controller
+/// to free the slots.
+pub(super) const OWED_REPORT_LOST_WITH_THE_JOURNAL: Scenario = Scenario {
+    name: "owed-report-lost-with-the-journal",
+    plan: owed_report_lost_with_the_journal,
+    story: nothing_to_tell,
+};
+
+fn owed_report_lost_with_the_journal() -> Plan {
+    let mut plan = nothing_happens();
+    let faults = [
+        (10_000, Fault::ControllerHangs { ms: 15_000 }),
+        (10_500, Fault::OutOfMemory { agent: 0, nth: 0 }),
+        (12_000, Fault::Damage { agent: 0, ms: 500 }),
+    ];
+    plan.deeds.extend(faults.map(|(at_ms, fault)| at(at_ms, Deed::Fault(fault))));
+    plan
+}
