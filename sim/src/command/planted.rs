@@ -76,8 +76,16 @@ impl Planted {
     fn hunt(&self, patch: &Path) -> anyhow::Result<Summary> {
         let copy = self.target.join("source");
         sync(&self.source, &copy)?;
-        must(Command::new("git").arg("apply").arg(fs::canonicalize(patch)?).current_dir(&copy))?;
-        let target = std::path::absolute(&self.target)?;
+        let target = fs::canonicalize(&self.target)?;
+        must(
+            Command::new("git")
+                .arg("apply")
+                .arg(fs::canonicalize(patch)?)
+                .current_dir(&copy)
+                // In a folder of a repository, git would take the patch to be of other files, and
+                // be content to do nothing.
+                .env("GIT_CEILING_DIRECTORIES", &target),
+        )?;
         must(
             Command::new("cargo")
                 .args(["build", "--quiet", "--package", "arroyo-node-sim", "--profile", "sim"])

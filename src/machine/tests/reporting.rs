@@ -75,6 +75,21 @@ fn reports_go_oldest_first_and_a_bounded_number_at_a_time() {
 }
 
 #[test]
+fn a_report_can_be_said_in_the_other_dialect() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 1));
+    agent.exited(worker, Exit::Code(0));
+    let report = agent.pick(|effect| match effect {
+        Effect::Report(report) => Some(report.clone()),
+        _ => None,
+    });
+    let other = report[0].in_the_other_dialect();
+    assert_eq!(other, Report { dialect: other.dialect, ..report[0].clone() });
+    assert_ne!(other.dialect, report[0].dialect);
+    assert_eq!(other.in_the_other_dialect(), report[0]);
+}
+
+#[test]
 fn a_controller_that_is_back_hears_reports_as_if_none_had_failed() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 1));
