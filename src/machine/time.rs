@@ -67,3 +67,25 @@ pub struct Now {
     /// For reports.
     pub wall: Wall,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readings_move_on_and_stop_at_their_end() {
+        let mut at = Mono(1_500_000_000);
+        at += Duration::from_millis(250);
+        assert_eq!(at, Mono(1_750_000_000));
+        assert_eq!(at.since(Mono(1_000_000_000)), Duration::from_millis(750));
+        assert_eq!(Mono(1).since(at), Duration::ZERO);
+        assert_eq!(at + Duration::MAX, Mono(u64::MAX));
+        assert_eq!(Wall(2_999_999).as_millis(), 2_999);
+    }
+
+    #[test]
+    fn readings_are_shown_with_their_units() {
+        assert_eq!(format!("{:?}", Mono(1_750_000_000)), "1.75s");
+        assert_eq!(format!("{:?}", Wall(17)), "17µs");
+    }
+}
