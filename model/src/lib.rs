@@ -12,7 +12,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`reference`] | what an agent owes, stated without the machine's data structures |
+//! | [`mod@reference`] | what an agent owes, stated without the machine's data structures |
 //! | [`world`] | callers, controller, processes, journal and clocks around the machine |
 //! | [`scenario`] | what can happen, as data |
 //! | [`search`] | every interleaving of small worlds |

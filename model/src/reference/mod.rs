@@ -10,7 +10,7 @@
 //!
 //! Nothing here is as in the machine: there are no timers, indexes, queues or records, only lists
 //! that are searched and rules that are applied again after every event. What chance decides is not
-//! foretold but bounded: ids are taken from what is seen, jitter and backoff are [`Window`]s.
+//! foretold but bounded: ids are taken from what is seen, jitter and backoff are `Window`s.
 //!
 //! | promise | where it is stated |
 //! |---|---|

@@ -90,7 +90,7 @@ pub fn write(image: &Image, label: Vec<u8>) -> Vec<u8> {
 /// The image and the label of a payload's bytes. Allocates in proportion to their size.
 ///
 /// # Errors
-/// They are not what [`write`] makes.
+/// They are not what [`write()`] makes.
 pub fn read(bytes: &[u8]) -> io::Result<(Image, Vec<u8>)> {
     let form = Form::decode(bytes).map_err(io::Error::other)?;
     let image = Image {
