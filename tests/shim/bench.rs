@@ -31,7 +31,8 @@ use tokio::{runtime::Runtime, sync::mpsc::UnboundedReceiver};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Bench {
-    runtime: Runtime,
+    /// Of one agent: with it ends whatever that was still doing, as with its process.
+    runtime: Option<Runtime>,
     pub(crate) port: Option<ShimProcesses>,
     /// What the shim knew when it was last connected to.
     pub(crate) known: Vec<Known>,
@@ -61,11 +62,7 @@ impl Bench {
         let output = OutputDir::create(temp.path().join("output")).unwrap();
         let (sender, events) = Events::channel();
         let mut bench = Self {
-            runtime: tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap(),
+            runtime: None,
             port: None,
             known: Vec::new(),
             config: ProcessesConfig { command, output },
@@ -87,8 +84,13 @@ impl Bench {
     /// What the start of an agent is to the shim.
     pub(crate) fn connect(&mut self) {
         let (config, shim) = (self.config.clone(), self.shim.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let start = ShimProcesses::start(config, shim, self.sender.clone());
-        let (port, known) = self.runtime.block_on(start).unwrap();
+        let (port, known) = self.runtime.insert(runtime).block_on(start).unwrap();
         self.port = Some(port);
         self.known = known;
     }
@@ -96,6 +98,8 @@ impl Bench {
     /// What the end of an agent is to the shim.
     pub(crate) fn disconnect(&mut self) {
         self.port = None;
+        // Else its task might be just about to connect anew, and take the shim from the next agent.
+        self.runtime = None;
     }
 
     pub(crate) fn port(&mut self) -> &mut ShimProcesses {
