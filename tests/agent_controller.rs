@@ -7,33 +7,26 @@ mod support;
 use std::{net::TcpListener, time::Duration};
 
 use arroyo_node::{
-    controller::{JobState, Snapshot, Stop},
-    ids::{Generation, JobId},
+    controller::{Snapshot, Stop},
+    ids::Generation,
     machine::{Config, Dialect, Phase, View},
     rpc::{
         admin_wire::NodeMode,
         client::CallSettings,
-        wire::{StartWorkerReq, StopWorkerStatus, WorkerStatus},
+        wire::{StartWorkerReq, StopWorkerStatus},
     },
-    runtime::process::send_signal,
 };
-use nix::{libc::SIGKILL, sys::signal::Signal};
+use nix::sys::signal::Signal;
 use support::{
     agent::{Agent, Home},
     calls::{code, signal},
-    controller::{Recorder, Reference, job},
+    controller::{Recorder, Reference, job, only_worker_of, runs},
     eventually, loopback, port_to_keep,
-    processes::{MARK, is_stopped},
+    processes::{MARK, crash, is_stopped},
     program::Program,
     soon,
 };
 use tokio::sync::mpsc;
-
-/// Kills a worker's process, as a bug in it would.
-fn crash(worker: &WorkerStatus) {
-    let process = support::processes::identify(worker.pid).unwrap();
-    assert!(send_signal(process, SIGKILL).unwrap());
-}
 
 /// Calls that notice soon that nobody answers.
 fn impatient() -> CallSettings {
@@ -50,20 +43,6 @@ fn patient() -> CallSettings {
 /// Stops are answered without the controller's acknowledgement.
 fn answer_soon(config: &mut Config) {
     config.reply_wait = Duration::from_millis(500);
-}
-
-fn runs(books: &Snapshot, name: &str, generation: u64) -> bool {
-    let job = books.jobs.get(&JobId::from(name));
-    job.is_some_and(|job| {
-        job.state == JobState::Running && job.generation == Generation(generation)
-    })
-}
-
-/// The job's only worker.
-fn worker_of(books: &Snapshot, name: &str) -> u64 {
-    let workers = &books.jobs[&JobId::from(name)].workers;
-    assert_eq!(workers.len(), 1);
-    workers.first().unwrap().0
 }
 
 /// Stops every job, and sees that nothing is left on either side.
@@ -209,7 +188,7 @@ async fn after_a_restart_a_job_gets_its_slots_back_from_its_own_old_workers() {
     }
     controller.controller.submit(spec.clone()).unwrap();
     let books = controller.until("the job runs", |books| runs(books, "job", 1)).await;
-    let old = worker_of(&books, "job");
+    let old = only_worker_of(&books, "job");
     home.until_ready(old).await;
     let before = agent.worker(old).await;
 
@@ -221,7 +200,7 @@ async fn after_a_restart_a_job_gets_its_slots_back_from_its_own_old_workers() {
     spec.last_generation = Generation(1);
     controller.controller.submit(spec).unwrap();
     let books = controller.until("the job runs again", |books| runs(books, "job", 2)).await;
-    let new = worker_of(&books, "job");
+    let new = only_worker_of(&books, "job");
     assert_eq!(home.mark.count_of(old), 0);
     assert_eq!(agent.until_reported(old).await.exit, signal(9));
     assert_eq!(agent.worker(new).await.generation, 2);
@@ -247,7 +226,7 @@ async fn each_controller_is_answered_in_its_own_dialect() {
 
     // A worker of each dies: its report must be understood for its job to be run anew.
     for name in ["old", "new"] {
-        crash(&agent.worker(worker_of(&books, name)).await);
+        crash(&agent.worker(only_worker_of(&books, name)).await);
     }
     let books = controller.until("both jobs run anew", |books| both(books, 2)).await;
     assert_eq!(books.violations, []);
@@ -263,7 +242,7 @@ async fn each_controller_is_answered_in_its_own_dialect() {
     }
     let books = controller.until("both jobs run upgraded", |books| both(books, 3)).await;
     for name in ["old", "new"] {
-        let worker = agent.worker(worker_of(&books, name)).await;
+        let worker = agent.worker(only_worker_of(&books, name)).await;
         assert_eq!(worker.pipeline_id, format!("pl_{name}"));
     }
     settle(&controller, &agent, &home).await;

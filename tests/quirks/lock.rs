@@ -14,14 +14,11 @@ use arroyo_node::{
     },
 };
 
-use super::{
-    crash, runs,
-    support::{
-        agent::Home,
-        controller::{Reference, job},
-        soon,
-    },
-    worker_of,
+use super::support::{
+    agent::Home,
+    controller::{Reference, job, only_worker_of, runs},
+    processes::crash,
+    soon,
 };
 
 #[tokio::test]
@@ -34,7 +31,7 @@ async fn while_the_controller_waits_for_another_node_this_one_carries_on() {
     let agent = home.start(&controller.url(), |builder| builder.calls(calls)).await;
     controller.controller.submit(job(&home, "first", 2, Dialect::V0_15)).unwrap();
     let books = controller.until("the job runs", |books| runs(books, "first", 1)).await;
-    let first = worker_of(&books, "first");
+    let first = only_worker_of(&books, "first");
 
     // The kernel takes this node's connections, and nobody answers: the lock is held.
     let hole = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -10,7 +10,6 @@
 //! | NOT_FOUND heartbeats | [`registration`]; `a_node_that_is_forgotten_registers_again` (`agent_controller.rs`) |
 //! | restart under the same id within 30 s | [`restart`] |
 //! | a newer generation while old workers hold every slot | `after_a_restart_a_job_gets_its_slots_back_from_its_own_old_workers` (`agent_controller.rs`) |
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod lock;
 mod registration;
@@ -19,36 +18,10 @@ mod stops;
 #[path = "../support/mod.rs"]
 mod support;
 
-use arroyo_node::{
-    controller::{ControllerEvent, JobState, Snapshot, StopAnswer},
-    ids::{Generation, JobId},
-    rpc::wire::WorkerStatus,
-    runtime::process::send_signal,
-};
-use nix::libc::SIGKILL;
+use arroyo_node::controller::{ControllerEvent, StopAnswer};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use support::soon;
-
-/// Kills a worker's process, as a bug in it would.
-fn crash(worker: &WorkerStatus) {
-    let process = support::processes::identify(worker.pid).unwrap();
-    assert!(send_signal(process, SIGKILL).unwrap());
-}
-
-fn runs(books: &Snapshot, name: &str, generation: u64) -> bool {
-    let job = books.jobs.get(&JobId::from(name));
-    job.is_some_and(|job| {
-        job.state == JobState::Running && job.generation == Generation(generation)
-    })
-}
-
-/// The job's only worker.
-fn worker_of(books: &Snapshot, name: &str) -> u64 {
-    let workers = &books.jobs[&JobId::from(name)].workers;
-    assert_eq!(workers.len(), 1);
-    workers.first().unwrap().0
-}
 
 /// Waits until the controller says that this has happened, and returns what it said up to then.
 async fn told(

@@ -10,12 +10,11 @@ use arroyo_node::{
 use tonic::Code;
 
 use super::{
-    runs,
     support::{
         agent::Home,
-        controller::{Reference, job},
+        controller::{Reference, job, only_worker_of, runs},
     },
-    told, worker_of,
+    told,
 };
 
 fn is_exhausted(event: &ControllerEvent, name: &str) -> bool {
@@ -30,7 +29,7 @@ async fn an_agent_that_comes_back_smaller_says_so_to_a_controller_that_does_not_
     let agent = home.start(&controller.url(), |builder| builder.task_slots(4)).await;
     controller.controller.submit(job(&home, "job", 1, Dialect::V0_16)).unwrap();
     let books = controller.until("the job runs", |books| runs(books, "job", 1)).await;
-    let worker = worker_of(&books, "job");
+    let worker = only_worker_of(&books, "job");
     home.until_ready(worker).await;
     let before = agent.worker(worker).await;
 
@@ -68,7 +67,7 @@ async fn a_node_that_was_forgotten_offers_all_its_slots_and_refuses_those_that_a
     let agent = home.start(&controller.url(), |builder| builder.task_slots(4)).await;
     controller.controller.submit(job(&home, "job", 3, Dialect::V0_15)).unwrap();
     let books = controller.until("the job runs", |books| runs(books, "job", 1)).await;
-    let worker = worker_of(&books, "job");
+    let worker = only_worker_of(&books, "job");
 
     let node = MachineId::from(home.machine.as_str());
     let mut events = controller.controller.subscribe();

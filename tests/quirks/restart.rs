@@ -4,13 +4,13 @@
 use arroyo_node::{controller::ControllerEvent, machine::Dialect};
 
 use super::{
-    crash, runs,
     support::{
         agent::Home,
         calls::signal,
-        controller::{Reference, job},
+        controller::{Reference, job, only_worker_of, runs},
+        processes::crash,
     },
-    told, worker_of,
+    told,
 };
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn what_ended_while_the_agent_was_down_is_reported_and_its_slots_are_free_
     }
     let both = |books: &_| runs(books, "ends", 1) && runs(books, "stays", 1);
     let books = controller.until("both jobs run", both).await;
-    let (ends, stays) = (worker_of(&books, "ends"), worker_of(&books, "stays"));
+    let (ends, stays) = (only_worker_of(&books, "ends"), only_worker_of(&books, "stays"));
     home.until_ready(ends).await;
     home.until_ready(stays).await;
     let (doomed, before) = (agent.worker(ends).await, agent.worker(stays).await);

@@ -10,10 +10,10 @@ use arroyo_node::{
 };
 
 use super::{
-    answered_stops, runs,
+    answered_stops,
     support::{
         agent::Home,
-        controller::{Reference, job},
+        controller::{Reference, job, runs},
     },
     told,
 };

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arroyo_node::{
-    controller::{Controller, JobSpec, Settings, TcpConnector},
+    controller::{Controller, JobSpec, JobState, Settings, Snapshot, TcpConnector},
+    ids::{Generation, JobId},
     machine::Dialect,
     rpc::wire::{
         FinishedWorker, HeartbeatNodeReq, HeartbeatNodeResp, RegisterNodeReq, RegisterNodeResp,
@@ -231,4 +232,19 @@ fn marked_job(mark: &Mark, name: &str, slots: u64, dialect: Dialect) -> JobSpec 
     let env = [(MARK, mark.value()), ("WORKER_PRINT_EVERY", "never")];
     spec.env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     spec
+}
+
+/// Whether the job runs in this generation.
+pub fn runs(books: &Snapshot, name: &str, generation: u64) -> bool {
+    let job = books.jobs.get(&JobId::from(name));
+    job.is_some_and(|job| {
+        job.state == JobState::Running && job.generation == Generation(generation)
+    })
+}
+
+/// The job's only worker.
+pub fn only_worker_of(books: &Snapshot, name: &str) -> u64 {
+    let workers = &books.jobs[&JobId::from(name)].workers;
+    assert_eq!(workers.len(), 1);
+    workers.first().expect("one").0
 }

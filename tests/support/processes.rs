@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arroyo_node::{machine::Process, runtime::process::send_signal};
+use arroyo_node::{machine::Process, rpc::wire::WorkerStatus, runtime::process::send_signal};
 use nix::libc::SIGKILL;
 
 use super::eventually;
@@ -145,6 +145,12 @@ pub async fn kill_shim(state_dir: &Path) {
     assert!(arguments(pid).iter().any(|argument| Path::new(argument) == state_dir), "it is ours");
     assert!(send_signal(shim, SIGKILL).expect("it can be killed"));
     eventually("the shim is gone", || !is_alive(shim)).await;
+}
+
+/// Kills a worker's process, as a bug in it would.
+pub fn crash(worker: &WorkerStatus) {
+    let process = identify(worker.pid).expect("it is there");
+    assert!(send_signal(process, SIGKILL).expect("it can be killed"));
 }
 
 /// Whether it has been stopped by a signal.
