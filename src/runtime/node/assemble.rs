@@ -50,7 +50,9 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let mut notices = Vec::new();
     let (journal, mut recovered) = open_journal(&settings, &state, &mut notices)?;
     let (mailbox, inbox) = mailbox();
-    let (processes, known) = supervise(&settings, &state, mailbox.events()).await?;
+    let output = OutputDir::create(state.output())
+        .with_context(|| format!("cannot make {}", state.output().display()))?;
+    let (processes, known) = supervise(&settings, &state, output.clone(), mailbox.events()).await?;
     recover_from_shim(&mut recovered, &known, &mut notices);
     let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
     notices.extend_from_slice(state.notices());
@@ -102,7 +104,10 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     });
     let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
     let incoming = Incoming::new(listener, server_tls)?;
-    let output_limit = limit_output(settings.output_limit, &state, &service)?;
+    let start_limit = |limit| OutputLimit::start(output, limit, service.view.clone());
+    let output_limit = settings.output_limit.map(start_limit).transpose();
+    let output_limit =
+        output_limit.context("cannot start a thread that bounds the output of workers")?;
     Ok(BoundNode { driver, service, incoming, address, metrics, output_limit, _state: state })
 }
 
@@ -148,10 +153,9 @@ fn open_journal(
 async fn supervise(
     settings: &NodeBuilder,
     state: &StateDir,
+    output: OutputDir,
     events: Events,
 ) -> anyhow::Result<(Box<dyn Processes>, Vec<Known>)> {
-    let output = OutputDir::create(state.output())
-        .with_context(|| format!("cannot make {}", state.output().display()))?;
     let config = ProcessesConfig { command: settings.worker.clone(), output };
     match &settings.supervision {
         Supervision::InProcess => {
@@ -168,17 +172,6 @@ async fn supervise(
             Ok((Box::new(processes), known))
         }
     }
-}
-
-fn limit_output(
-    limit: Option<u64>,
-    state: &StateDir,
-    service: &NodeService,
-) -> anyhow::Result<Option<OutputLimit>> {
-    let Some(limit) = limit else { return Ok(None) };
-    let dir = OutputDir::create(state.output())?;
-    let limit = OutputLimit::start(dir, limit, service.view.clone());
-    limit.map(Some).context("cannot start a thread that bounds the output of workers")
 }
 
 /// Adds the workers that only the shim knows: the journal was lost, or is older than they are.
