@@ -79,3 +79,24 @@ fn a_plan_is_the_same_each_time_and_survives_being_written_down() {
         assert_eq!(read, plan);
     }
 }
+
+/// The bugs that `planted` plants follow the source: whoever changes a line that one of them is about
+/// hears of it here, and not when somebody plants them the next time.
+#[test]
+fn every_bug_can_still_be_planted() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let patches = std::fs::read_dir(format!("{root}/sim/planted")).expect("planted bugs");
+    let mut tried = 0;
+    for patch in patches {
+        let patch = patch.expect("a readable folder").path();
+        let check = ["apply", "--check"];
+        let git = Command::new("git").args(check).arg(&patch).current_dir(root).output();
+        let Ok(output) = git else {
+            println!("left out: there is no git, which plants the bugs");
+            return;
+        };
+        assert!(output.status.success(), "{}: {}", patch.display(), text(&output));
+        tried += 1;
+    }
+    assert!(tried >= 12, "only {tried} planted bugs");
+}
