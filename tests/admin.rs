@@ -6,7 +6,9 @@ use std::{net::SocketAddr, num::NonZeroU64, pin::Pin, sync::Arc, time::Duration}
 use arroyo_node::{
     admin::{About, AdminState, serve},
     ids::{Generation, JobId, MachineId, WorkerId},
-    machine::{Dialect, End, Exit, Mode, Mono, Now, Process, View, Wall, Worker, WorkerSpec},
+    machine::{
+        Dialect, End, Exit, Mode, Mono, Now, Process, View, Wall, Worker, WorkerSpec, Workers,
+    },
     runtime::{metrics::Metrics, ports::Clock},
 };
 use serde_json::{Value, json};
@@ -132,10 +134,10 @@ fn healthy() -> View {
         mode: Mode::Serving,
         registered: true,
         last_contact: Some(Mono(98_000_000_000)),
-        workers: vec![
+        workers: Workers::from_iter([
             worker(12, "ended", Some(Exit::Signal(9))),
             worker(u64::MAX, "<script>alert(1)</script>", None),
-        ],
+        ]),
         live_workers: 1,
         reports_owed: 1,
         journal_error: None,
@@ -234,7 +236,7 @@ async fn the_page_shows_workers_slots_and_how_things_stand() {
     }
 
     let mut other = healthy();
-    other.workers.clear();
+    other.workers = Workers::default();
     other.registered = false;
     other.journal_error = Some("disk full".into());
     admin.view.send(Arc::new(other)).unwrap();

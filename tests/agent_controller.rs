@@ -372,7 +372,7 @@ async fn the_reference_controller_runs_a_job_as_a_process_of_its_own() {
     let running =
         |view: &View| view.workers.iter().filter(|worker| worker.phase() == Phase::Running).count();
     let view = agent.until_view("both jobs run", |view| running(view) == 2).await;
-    crash(&agent.worker(view.workers[0].id.0).await);
+    crash(&agent.worker(view.workers.iter().next().unwrap().id.0).await);
     agent
         .until_view("the job runs anew", |view| running(view) == 2 && view.workers.len() == 3)
         .await;

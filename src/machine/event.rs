@@ -24,7 +24,8 @@ pub enum Event {
         /// What is asked.
         ask: Ask,
     },
-    /// The reply to a request has been sent, or its caller has gone away.
+    /// The reply to a request has been sent, or its caller has gone away; told of the replies that
+    /// [`Reply::is_followed`].
     Delivered(RequestId),
     /// A signal (SIGTERM, SIGINT) or the embedding program asks the agent to end.
     Shutdown(Shutdown),
@@ -184,6 +185,14 @@ pub enum Reply {
     Draining(Result<(), JournalDown>),
     /// To [`Ask::Shutdown`].
     ShuttingDown,
+}
+
+impl Reply {
+    /// Whether the machine waits to hear that this reply has left: a worker's end is not reported before its
+    /// start is known.
+    pub fn is_followed(&self) -> bool {
+        matches!(self, Self::Started(Ok(_)))
+    }
 }
 
 /// Where a stop stands.

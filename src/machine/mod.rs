@@ -52,6 +52,7 @@ mod time;
 mod timers;
 mod view;
 mod worker;
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -70,6 +71,7 @@ pub use time::{Mono, Now, Wall};
 pub use timers::Timer;
 pub use view::{Mode, View};
 pub use worker::{Dialect, End, Exit, Phase, Process, StartKey, Stop, Worker, WorkerSpec};
+pub use workers::Workers;
 
 use crate::ids::{RequestId, WorkerId};
 
@@ -236,7 +238,7 @@ impl Machine {
             },
             registered: self.session.is_registered(),
             last_contact: self.session.last_contact(),
-            workers: self.roster.iter().cloned().collect(),
+            workers: self.roster.workers(),
             live_workers: self.roster.live_count(),
             reports_owed: self.outbox.len(),
             journal_error: self.journal.error().cloned(),

@@ -1,7 +1,5 @@
 //! The first event: what earlier agents left is looked after before anything new happens.
 
-use std::sync::Arc;
-
 use super::{
     Machine,
     effect::Effect,
@@ -15,14 +13,14 @@ use crate::ids::WorkerId;
 impl Machine {
     pub(super) fn handle_begin(&mut self, step: &mut Step) {
         self.postpone_fence(step);
-        let recovered: Vec<Arc<Worker>> = self.roster.iter().cloned().collect();
-        for worker in recovered {
+        let recovered = self.roster.workers();
+        for worker in recovered.iter() {
             if self.unwritten.remove(&worker.id) {
                 // Only the shim knows it, and that may die as well.
                 self.record(Record::Worker(worker.clone()), step);
             }
             if !worker.is_live() {
-                self.resume_ended(&worker, step);
+                self.resume_ended(worker, step);
             } else if self.lost.contains(&worker.id) {
                 self.handle_exited(worker.id, Exit::Lost, step);
             } else {

@@ -5,13 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use super::worker::{StartKey, Worker};
-use crate::ids::{JobId, WorkerId};
+use super::{
+    worker::{StartKey, Worker},
+    workers::Workers,
+};
+use crate::ids::{Generation, JobId, WorkerId};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
-    workers: BTreeMap<WorkerId, Arc<Worker>>,
-    live_by_job: BTreeMap<JobId, BTreeSet<WorkerId>>,
+    workers: Workers,
+    /// The latest generation comes last.
+    live_by_job: BTreeMap<JobId, BTreeSet<(Generation, WorkerId)>>,
     /// A key names one worker, unless somebody wrote the journal who is no agent.
     by_key: BTreeSet<(StartKey, WorkerId)>,
     live: usize,
@@ -21,25 +25,42 @@ pub(super) struct Roster {
 
 impl Roster {
     pub(super) fn get(&self, id: WorkerId) -> Option<&Arc<Worker>> {
-        self.workers.get(&id)
+        self.workers.get(id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Worker>> {
-        self.workers.values()
+        self.workers.iter()
+    }
+
+    /// All of them, as they are now and stay in this copy.
+    pub(super) fn workers(&self) -> Workers {
+        self.workers.clone()
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = &Arc<Worker>> {
-        self.live_by_job.values().flatten().map(|id| &self.workers[id])
+        self.live_by_job.values().flatten().map(|&(_, id)| &self.workers[id])
     }
 
-    pub(super) fn live_of(&self, job: &JobId) -> impl Iterator<Item = &Arc<Worker>> {
-        self.live_by_job.get(job).into_iter().flatten().map(|id| &self.workers[id])
+    /// The live workers of a job whose generation is below this one.
+    pub(super) fn live_before(
+        &self,
+        job: &JobId,
+        generation: Generation,
+    ) -> impl Iterator<Item = &Arc<Worker>> {
+        let ids = self.live_by_job.get(job).into_iter();
+        let older = ids.flat_map(move |ids| ids.range(..(generation, WorkerId(0))));
+        older.map(|&(_, id)| &self.workers[id])
+    }
+
+    /// The highest generation of a job's live workers.
+    pub(super) fn latest_generation(&self, job: &JobId) -> Option<Generation> {
+        Some(self.live_by_job.get(job)?.last()?.0)
     }
 
     pub(super) fn by_key(&self, key: &StartKey) -> Option<&Arc<Worker>> {
         let first = (key.clone(), WorkerId(0));
         let last = (key.clone(), WorkerId(u64::MAX));
-        self.by_key.range(first..=last).next_back().map(|(_, id)| &self.workers[id])
+        self.by_key.range(first..=last).next_back().map(|(_, id)| &self.workers[*id])
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = (&StartKey, WorkerId)> {
@@ -62,7 +83,7 @@ impl Roster {
         if worker.is_live() {
             self.count_in(&worker);
         }
-        self.workers.insert(worker.id, worker);
+        self.workers.insert(worker);
     }
 
     /// Changes a worker; the indexes follow. Returns it as it is now.
@@ -71,10 +92,12 @@ impl Roster {
         id: WorkerId,
         change: impl FnOnce(&mut Worker),
     ) -> Option<Arc<Worker>> {
-        let shared = self.workers.get_mut(&id)?;
-        let was_live = shared.is_live();
-        change(Arc::make_mut(shared));
-        let worker = shared.clone();
+        let before = self.workers.get(id)?;
+        let was_live = before.is_live();
+        let mut worker = Worker::clone(before);
+        change(&mut worker);
+        let worker = Arc::new(worker);
+        self.workers.insert(worker.clone());
         if was_live && !worker.is_live() {
             self.count_out(&worker);
         }
@@ -82,7 +105,7 @@ impl Roster {
     }
 
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Arc<Worker>> {
-        let worker = self.workers.remove(&id)?;
+        let worker = self.workers.remove(id)?;
         if worker.is_live() {
             self.count_out(&worker);
         }
@@ -95,14 +118,17 @@ impl Roster {
     fn count_in(&mut self, worker: &Worker) {
         self.live += 1;
         self.used_slots += u128::from(worker.spec.slots.get());
-        self.live_by_job.entry(worker.spec.job.clone()).or_default().insert(worker.id);
+        self.live_by_job
+            .entry(worker.spec.job.clone())
+            .or_default()
+            .insert((worker.spec.generation, worker.id));
     }
 
     fn count_out(&mut self, worker: &Worker) {
         self.live -= 1;
         self.used_slots -= u128::from(worker.spec.slots.get());
         if let Some(ids) = self.live_by_job.get_mut(&worker.spec.job) {
-            ids.remove(&worker.id);
+            ids.remove(&(worker.spec.generation, worker.id));
             if ids.is_empty() {
                 self.live_by_job.remove(&worker.spec.job);
             }

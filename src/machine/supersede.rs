@@ -42,10 +42,7 @@ impl WaitingStart {
 impl Machine {
     /// The live workers of the same job and a lower generation.
     pub(super) fn live_older_than(&self, spec: &WorkerSpec) -> impl Iterator<Item = &Worker> {
-        self.roster
-            .live_of(&spec.job)
-            .map(AsRef::as_ref)
-            .filter(|worker| worker.spec.generation < spec.generation)
+        self.roster.live_before(&spec.job, spec.generation).map(AsRef::as_ref)
     }
 
     /// Those of them whose slots are not promised to an earlier start.
@@ -69,7 +66,7 @@ impl Machine {
     }
 
     pub(super) fn stale_generation(&self, spec: &WorkerSpec) -> Option<StartError> {
-        let live = self.roster.live_of(&spec.job).map(|worker| worker.spec.generation);
+        let live = self.roster.latest_generation(&spec.job).into_iter();
         let waiting = self.waiting.iter().map(|start| &start.admission.spec);
         let waiting = waiting.filter(|other| other.job == spec.job).map(|other| other.generation);
         let alive = live.chain(waiting).max()?;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::{
     time::{Mono, Wall},
-    worker::Worker,
+    workers::Workers,
 };
 use crate::ids::MachineId;
 
-/// An agent's state at one moment. Cheap to make and to clone: workers are shared.
+/// An agent's state at one moment. Cheap to make and to clone, however many
+/// workers there are.
 #[derive(Clone, PartialEq, Debug)]
 pub struct View {
     /// The agent's name.
@@ -24,7 +25,7 @@ pub struct View {
     /// The controller's last good answer.
     pub last_contact: Option<Mono>,
     /// Every worker that is not forgotten, by id.
-    pub workers: Vec<Arc<Worker>>,
+    pub workers: Workers,
     /// How many of them are alive.
     pub live_workers: usize,
     /// How many ends the controller has not acknowledged.

@@ -135,9 +135,8 @@ impl Log {
     }
 
     fn about(&self, id: WorkerId, line: impl FnOnce(&Worker)) {
-        let workers = self.view.as_ref().map(|view| view.workers.as_slice()).unwrap_or_default();
-        if let Ok(index) = workers.binary_search_by_key(&id, |worker| worker.id) {
-            line(&workers[index]);
+        if let Some(worker) = self.view.as_ref().and_then(|view| view.workers.get(id)) {
+            line(worker);
         }
     }
 }

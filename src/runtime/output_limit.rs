@@ -94,7 +94,7 @@ impl Watch {
             let view = self.view.borrow().clone();
             let mut cut = false;
             let mut ended = BTreeSet::new();
-            for worker in &view.workers {
+            for worker in view.workers.iter() {
                 if !worker.is_live() {
                     ended.insert(worker.id);
                 }

@@ -119,7 +119,7 @@ async fn an_end_is_reported_after_the_answer_that_named_the_worker() {
         tokio::spawn(async move { NodeGrpcClient::new(channel).start_worker(request).await });
 
     let view = bench.agent.until_view("the worker has ended", |view| view.reports_owed == 1).await;
-    let id = view.workers[0].id.0;
+    let id = view.workers.iter().next().unwrap().id.0;
     // It would have been reported by now: heartbeats go over the same connection.
     let heartbeats = bench.recorder.record().heartbeats.len();
     bench

@@ -6,7 +6,7 @@ use arroyo_node::{
     ids::{Generation, JobId, MachineId, WorkerId},
     machine::{
         Ask, Dialect, JournalDown, Reply, SpawnError, StartError, StopHow, StopStatus, View, Wall,
-        Worker, WorkerSpec, WrongMachine,
+        Worker, WorkerSpec, Workers, WrongMachine,
     },
     rpc::wire::{
         GetWorkersReq, HeartbeatNodeReq, StartWorkerReq, StopWorkerReq, StopWorkerStatus,
@@ -166,7 +166,10 @@ async fn workers_are_listed_from_the_latest_view() {
     let list = soon("an empty list", client.get_workers(GetWorkersReq {})).await.expect("a list");
     assert_eq!(list.into_inner().statuses, []);
 
-    node.view.send_replace(Arc::new(View { workers: vec![Arc::new(worker())], ..empty_view() }));
+    node.view.send_replace(Arc::new(View {
+        workers: Workers::from_iter([Arc::new(worker())]),
+        ..empty_view()
+    }));
     let list = soon("the new list", client.get_workers(GetWorkersReq {})).await.expect("a list");
     let [status] = &list.into_inner().statuses[..] else { panic!("not one worker") };
     assert_eq!((status.worker_id, status.slots, status.running), (9, 2, true));

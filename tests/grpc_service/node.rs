@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arroyo_node::{
     ids::{MachineId, RequestId},
-    machine::{Ask, Event, Mode, Reply, View, Wall},
+    machine::{Ask, Event, Mode, Reply, View, Wall, Workers},
     mailbox::{Inbox, Mailbox, mailbox},
     rpc::{
         admin_wire::node_admin_client::NodeAdminClient,
@@ -125,7 +125,7 @@ pub(crate) fn empty_view() -> View {
         mode: Mode::Serving,
         registered: false,
         last_contact: None,
-        workers: Vec::new(),
+        workers: Workers::default(),
         live_workers: 0,
         reports_owed: 0,
         journal_error: None,

@@ -267,7 +267,7 @@ impl Story {
             write!(text, "; journal down: {error}")?;
         }
         self.lines.remark(&text);
-        for worker in &view.workers {
+        for worker in view.workers.iter() {
             self.lines.seen(worker);
         }
         Ok(())

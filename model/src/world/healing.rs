@@ -44,7 +44,7 @@ impl World {
         let unanswered = &self.callers;
         promises.expect(unanswered.is_empty(), || format!("P11: {unanswered:?} unanswered"));
         for (id, proc) in self.processes.iter() {
-            let worker = view.workers.iter().find(|worker| worker.id == id);
+            let worker = view.workers.get(id);
             let known_alive = worker
                 .is_some_and(|worker| worker.is_live() && worker.process == Some(proc.process));
             match proc.state {

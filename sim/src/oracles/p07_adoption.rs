@@ -27,7 +27,7 @@ impl Oracle for Adoption {
             }
             for (id, worker) in past.live_on(number) {
                 let fresh = worker.ran.is_some_and(|(at, _)| at + AFTER > sight.now);
-                let known = view.workers.iter().any(|known| known.id == id && known.is_live());
+                let known = view.workers.get(id).is_some_and(|known| known.is_live());
                 if !fresh && !known && worker.excuse.is_none() {
                     return Err(format!("worker {id} lives on agent {number}, which knows it not"));
                 }

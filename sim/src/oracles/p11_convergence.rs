@@ -67,7 +67,7 @@ fn of_agent(number: usize, view: &View, books: &Snapshot, past: &Past) -> Option
         return Some(format!("owes {} reports", view.reports_owed));
     }
     for (id, _) in past.live_on(number).filter(|(_, worker)| worker.excuse.is_none()) {
-        let known = view.workers.iter().any(|worker| worker.id == id && worker.is_live());
+        let known = view.workers.get(id).is_some_and(|worker| worker.is_live());
         if !known {
             return Some(format!("does not know its worker {id}, which is alive"));
         }
@@ -80,7 +80,7 @@ fn of_agent(number: usize, view: &View, books: &Snapshot, past: &Past) -> Option
     }
     for id in node.held.keys() {
         let excused = past.workers.get(id).is_some_and(|worker| worker.excuse.is_some());
-        let live = view.workers.iter().any(|worker| worker.id == *id && worker.is_live());
+        let live = view.workers.get(*id).is_some_and(|worker| worker.is_live());
         if !live && !excused {
             return Some(format!("has no worker {id}, for which the controller holds slots"));
         }

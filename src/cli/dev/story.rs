@@ -165,7 +165,7 @@ impl Story {
             let standing = if view.registered { "registered" } else { "lost the controller" };
             self.note("agent", standing);
         }
-        for worker in &view.workers {
+        for worker in view.workers.iter() {
             let before = self.workers.insert(worker.id, worker.clone());
             self.worker_line(before.as_deref(), worker);
         }

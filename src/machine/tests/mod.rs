@@ -287,8 +287,7 @@ impl Agent {
     // What it is.
 
     fn worker(&self, worker: WorkerId) -> Option<Worker> {
-        let view = self.machine.view();
-        view.workers.iter().find(|known| known.id == worker).map(|known| known.as_ref().clone())
+        self.machine.view().workers.get(worker).map(|known| known.as_ref().clone())
     }
 
     fn phase(&self, worker: WorkerId) -> Option<Phase> {

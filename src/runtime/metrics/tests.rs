@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, num::NonZeroU64};
 use super::*;
 use crate::{
     ids::{Generation, JobId, MachineId, RequestId, WorkerId},
-    machine::{Dialect, Process, Registration, Report, Start, Wall},
+    machine::{Dialect, Process, Registration, Report, Start, Wall, Workers},
 };
 
 /// The value of one line of the text format.
@@ -40,7 +40,7 @@ fn view() -> View {
         mode: Mode::Draining,
         registered: true,
         last_contact: None,
-        workers: Vec::new(),
+        workers: Workers::default(),
         live_workers: 2,
         reports_owed: 3,
         journal_error: Some("disk full".into()),
