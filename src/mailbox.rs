@@ -108,16 +108,18 @@ impl Events {
     }
 }
 
-/// Held until a reply has left: dropping it tells the machine so. A caller who has gone drops it,
-/// too.
+/// Held until a reply has left: dropping it tells the machine so, if it wants to know. A caller who has
+/// gone drops it, too.
 pub struct Receipt {
     request: RequestId,
-    events: Events,
+    events: Option<Events>,
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        self.events.send(Event::Delivered(self.request));
+        if let Some(events) = &self.events {
+            events.send(Event::Delivered(self.request));
+        }
     }
 }
 
@@ -164,7 +166,8 @@ impl Inbox {
 
     /// Hands a reply to whoever made the request.
     pub fn answer(&mut self, request: RequestId, reply: Reply) {
-        let receipt = Receipt { request, events: self.sender.clone() };
+        let events = reply.is_followed().then(|| self.sender.clone());
+        let receipt = Receipt { request, events };
         if let Some(caller) = self.callers.remove(&request) {
             // A caller who has gone gives both back, and the receipt says so when it is dropped.
             let _ = caller.send((reply, receipt));

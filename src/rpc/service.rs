@@ -154,9 +154,7 @@ impl NodeAdmin for NodeService {
             false => Shutdown::StopWorkers,
         };
         match self.ask(Ask::Shutdown(how)).await? {
-            (Reply::ShuttingDown, receipt) => {
-                Ok(with_receipt(admin_wire::ShutdownResponse {}, receipt))
-            }
+            (Reply::ShuttingDown, _) => Ok(Response::new(admin_wire::ShutdownResponse {})),
             (reply, _) => Err(unexpected(&reply)),
         }
     }
