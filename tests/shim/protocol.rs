@@ -161,7 +161,7 @@ fn a_spawn_without_its_descriptors_fails() {
     let hello = Hello { version: protocol::VERSION, lowest: 1, capabilities: 0 };
     raw.say(&encode(Ask::Hello(hello)));
     assert!(matches!(raw.hear(), Some(Tell::Welcome(_))));
-    raw.say(&encode(Ask::Spawn(protocol::Spawn { worker: 1 })));
+    raw.say(&encode(Ask::Spawn(protocol::Spawn { worker: 1, payload: Vec::new() })));
     match raw.hear() {
         Some(Tell::SpawnFailed(failed)) => assert!(failed.reason.contains("3 descriptors")),
         other => panic!("{other:?} instead of a failure"),

@@ -71,6 +71,8 @@ impl Engine {
             }
             let _ = waitid(Id::Pid(pid), flags);
         }
+        // The kernel looks through all children, so it is asked only when one has ended since.
+        self.dead_children = false;
     }
 
     /// Nobody can be found; the leader and its group are signalled all the same.

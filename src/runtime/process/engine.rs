@@ -22,7 +22,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     time::Instant,
 };
 
@@ -54,6 +54,8 @@ pub(super) struct Engine {
     pub(super) due: BTreeSet<WorkerId>,
     /// Workers whose task is `Clear`.
     pub(super) clearing: BTreeSet<WorkerId>,
+    /// Whether orphans may wait to be reaped.
+    pub(super) dead_children: bool,
 }
 
 /// Who becomes the parent of processes that lost theirs.
@@ -97,6 +99,7 @@ impl Engine {
             next_token: 0,
             due: BTreeSet::new(),
             clearing: BTreeSet::new(),
+            dead_children: true,
         })
     }
 
@@ -135,6 +138,12 @@ impl Engine {
                 Err(format!("it was started but could not be watched: {error}"))
             }
         }
+    }
+
+    /// Another handle on a worker's first process, while that has not been seen to end.
+    pub(super) fn pidfd(&self, worker: WorkerId) -> Option<OwnedFd> {
+        let pidfd = self.workers.get(&worker)?.leader.pidfd()?;
+        pidfd.as_fd().try_clone_to_owned().ok()
     }
 
     /// Takes over a worker that was started by somebody else. An error says nothing about the
@@ -196,6 +205,11 @@ impl Engine {
         }
     }
 
+    /// To be called when a child of this process has ended, if it is the reaper.
+    pub(super) fn child_ended(&mut self) {
+        self.dead_children = true;
+    }
+
     /// Does whatever there is to do, and never waits.
     pub(super) fn turn(&mut self) -> Vec<Notice> {
         let now = Instant::now();
@@ -209,7 +223,7 @@ impl Engine {
         let mut notices = Vec::new();
         self.walk(now, &mut notices);
         self.settle(now, &mut notices);
-        if self.reaper == Reaper::This {
+        if self.reaper == Reaper::This && self.dead_children {
             self.reap_orphans();
         }
         notices

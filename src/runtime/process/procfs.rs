@@ -52,7 +52,7 @@ pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
 /// The name stands in parentheses and may itself contain spaces and parentheses, but nothing
 /// after it does: so the last `)` ends it. `Some(None)`: the process was reaped while the kernel
 /// made the line, so that its group and session are given as -1. `None`: it is no such line.
-fn parse_stat(line: &[u8]) -> Option<Option<Stat>> {
+pub(super) fn parse_stat(line: &[u8]) -> Option<Option<Stat>> {
     let text = |bytes| std::str::from_utf8(bytes).ok();
     let open = line.iter().position(|&byte| byte == b'(')?;
     let close = line.iter().rposition(|&byte| byte == b')')?;

@@ -1,27 +1,34 @@
 //! Starts a process at a cost that does not grow with this process's memory.
 //!
 //! ```text
-//!  parent: block signals ─ clone(VM|VFORK|PIDFD) ─ ─ ─ suspended ─ ─ ─ ─ ─▶ read failure, unblock
-//!  child:                    └▶ setsid, signals, stdio, cwd, close-on-exec ─ execve │ or _exit
+//!  parent: block signals ─ clone(VM|FILES|VFORK|PIDFD) ─ ─ suspended ─ ─ ─▶ read failure, unblock
+//!  child:       └▶ own descriptors, start time, setsid, stdio, cwd, signals ─ execve │ or _exit
 //! ```
 //!
 //! Parent and child share all memory until the child calls `execve` or `_exit`, and only the
 //! thread that cloned is suspended: so the child may do nothing but make system calls and write
-//! to what was prepared for it.
+//! to what was prepared for it. They share the table of descriptors until the child takes a copy of
+//! the few that it needs: a supervisor has a descriptor for each live worker, and none is copied only
+//! to be closed.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
     ptr,
-    sync::atomic::{AtomicI32, Ordering::Relaxed},
+    sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-use super::{command::Image, descriptors::limit_before, pidfd::Pidfd, procfs};
+use super::{
+    command::Image,
+    descriptors::limit_before,
+    pidfd::Pidfd,
+    procfs::{self, Stat},
+};
 use crate::machine::Process;
 
 /// A process just started, not yet waited for.
@@ -34,14 +41,31 @@ pub(super) struct Spawned {
 pub(super) struct Spawner {
     /// Of the child, until it has memory of its own. `u128`: the ABI wants it 16-aligned.
     stack: Box<[u128]>,
+    /// Where the child tells how `/proc` sees it.
+    note: Box<[u8; NOTE_BYTES]>,
     null: OwnedFd,
+    /// Low descriptors for a child's output, `null` in between: what is above them is not copied.
+    output: [OwnedFd; 2],
+    /// The first descriptor that no child needs; `None`: the kernel cannot leave any out.
+    needless_from: Option<c_int>,
 }
+
+/// The line of `/proc/PID/stat` has about 50 numbers and a name of at most 64 bytes.
+const NOTE_BYTES: usize = 2048;
 
 impl Spawner {
     pub(super) fn new() -> io::Result<Self> {
         const STACK_BYTES: usize = 64 * 1024;
         let null = above_stdio(File::open("/dev/null")?.as_fd())?;
-        Ok(Self { stack: vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice(), null })
+        let output = [above_stdio(null.as_fd())?, above_stdio(null.as_fd())?];
+        let highest = [&null, &output[0], &output[1]].map(AsRawFd::as_raw_fd).into_iter().max();
+        Ok(Self {
+            stack: vec![0; STACK_BYTES / size_of::<u128>()].into_boxed_slice(),
+            note: Box::new([0; NOTE_BYTES]),
+            null,
+            output,
+            needless_from: highest.map(|fd| fd + 1).filter(|_| has_close_range()),
+        })
     }
 
     /// Runs a program in a session of its own, with its output going to these two. When this
@@ -53,8 +77,9 @@ impl Spawner {
         stderr: BorrowedFd<'_>,
     ) -> Result<Spawned, String> {
         let say = |error: io::Error| error.to_string();
-        let (stdout, stderr) =
-            (above_stdio(stdout).map_err(say)?, above_stdio(stderr).map_err(say)?);
+        for (slot, stream) in self.output.iter().zip([stdout, stderr]) {
+            replace(slot, stream).map_err(say)?;
+        }
         let (candidates, argv, envp) =
             (pointers(&image.candidates), pointers(&image.argv), pointers(&image.envp));
         let order = Order {
@@ -62,20 +87,28 @@ impl Spawner {
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
             cwd: image.cwd.as_ref().map_or(ptr::null(), |cwd| cwd.as_ptr()),
-            stdio: [self.null.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
+            stdio: [&self.null, &self.output[0], &self.output[1]].map(AsRawFd::as_raw_fd),
+            needless_from: self.needless_from,
+            note: self.note.as_mut_ptr(),
+            note_bytes: AtomicUsize::new(0),
             descriptors: limit_before(),
             failed_at: AtomicI32::new(Step::None as i32),
             errno: AtomicI32::new(0),
         };
-        let (pid, pidfd) = self.clone_child(&order).map_err(say)?;
+        let cloned = self.clone_child(&order);
+        for slot in &self.output {
+            // Lest a file is held open that its worker has closed. Cannot fail: both are open.
+            let _ = replace(slot, self.null.as_fd());
+        }
+        let (pid, pidfd) = cloned.map_err(say)?;
         if let Some(failure) = order.failure() {
             // It has let go of our memory and is about to exit, if it has not yet.
             pidfd.kill_and_reap();
             return Err(describe(failure, image));
         }
-        match procfs::stat(pid) {
+        match self.identify(pid, &order) {
             // Even if it has ended already: it is ours to reap, and so keeps its pid.
-            Ok(Some(stat)) => Ok(Spawned { process: stat.process, pidfd }),
+            Ok(Some(stat)) if pidfd.is_unreaped() => Ok(Spawned { process: stat.process, pidfd }),
             unreadable => {
                 // Without its start time it cannot be told from a later owner of the pid.
                 pidfd.kill_and_reap();
@@ -91,8 +124,21 @@ impl Spawner {
         }
     }
 
+    /// What the child has noted of itself; or else what is to be read of it now, which takes longer:
+    /// a process that is just loading its program has others wait.
+    fn identify(&self, pid: u32, order: &Order) -> io::Result<Option<Stat>> {
+        let length = order.note_bytes.load(Relaxed);
+        let noted = self.note.get(..length).and_then(procfs::parse_stat).flatten();
+        match noted.filter(|stat| stat.process.pid == pid) {
+            Some(stat) => Ok(Some(stat)),
+            None => procfs::stat(pid),
+        }
+    }
+
     fn clone_child(&mut self, order: &Order) -> io::Result<(u32, Pidfd)> {
         let mut pidfd: c_int = -1;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let shared = if order.needless_from.is_some() { libc::CLONE_FILES } else { 0 };
         let mut before = SigSet::empty();
         // A handler of this process must not run in the child: it would write to our memory.
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
@@ -104,7 +150,7 @@ impl Spawner {
             libc::clone(
                 child,
                 self.stack.as_mut_ptr_range().end.cast::<c_void>(),
-                libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
+                flags | shared,
                 ptr::from_ref(order).cast_mut().cast::<c_void>(),
                 &raw mut pidfd,
             )
@@ -128,6 +174,9 @@ struct Order {
     envp: *const *const c_char,
     cwd: *const c_char,
     stdio: [c_int; 3],
+    needless_from: Option<c_int>,
+    note: *mut u8,
+    note_bytes: AtomicUsize,
     descriptors: Option<libc::rlimit>,
     failed_at: AtomicI32,
     errno: AtomicI32,
@@ -138,15 +187,17 @@ struct Order {
 #[repr(i32)]
 enum Step {
     None = 0,
-    Stdio = 1,
-    Cwd = 2,
-    Exec = 3,
+    Descriptors = 1,
+    Stdio = 2,
+    Cwd = 3,
+    Exec = 4,
 }
 
 impl Order {
     fn failure(&self) -> Option<(Step, io::Error)> {
         let step = self.failed_at.load(Relaxed);
-        let step = [Step::Stdio, Step::Cwd, Step::Exec].into_iter().find(|&s| s as i32 == step)?;
+        let steps = [Step::Descriptors, Step::Stdio, Step::Cwd, Step::Exec];
+        let step = steps.into_iter().find(|&s| s as i32 == step)?;
         Some((step, io::Error::from_raw_os_error(self.errno.load(Relaxed))))
     }
 
@@ -157,6 +208,13 @@ impl Order {
     unsafe fn run(&self) -> Step {
         // SAFETY: system calls on integers and on memory that the caller vouches for.
         unsafe {
+            if let Some(first) = self.needless_from
+                && close_range(first, libc::CLOSE_RANGE_UNSHARE) < 0
+            {
+                // The table is still the parent's.
+                return Step::Descriptors;
+            }
+            self.take_note();
             // Fails only for a group leader, which a child just made is not.
             libc::setsid();
             for (to, &from) in (0..).zip(&self.stdio) {
@@ -177,6 +235,23 @@ impl Order {
             self.exec();
         }
         Step::Exec
+    }
+
+    /// Notes what `/proc` shows of this process, if it does: its start time stays what it is.
+    ///
+    /// # Safety
+    /// As of [`Order::run`]; the note must have room for [`NOTE_BYTES`].
+    unsafe fn take_note(&self) {
+        // SAFETY: a C string, integers, and memory that the caller vouches for.
+        unsafe {
+            let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            if stat < 0 {
+                return;
+            }
+            let length = libc::read(stat, self.note.cast(), NOTE_BYTES);
+            libc::close(stat);
+            self.note_bytes.store(length.try_into().unwrap_or(0), Relaxed);
+        }
     }
 
     /// As `execvp`: the first candidate that is there and may be run. Leaves in `errno` what
@@ -249,17 +324,36 @@ unsafe fn default_signals() {
 /// # Safety
 /// Only in the child, which has its own table of descriptors.
 unsafe fn close_on_exec_above_stdio() {
-    const FIRST: u32 = 3;
+    const FIRST: c_int = 3;
     // SAFETY: integers only.
     unsafe {
-        let done =
-            libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) == 0;
-        if !done {
+        if close_range(FIRST, libc::CLOSE_RANGE_CLOEXEC) < 0 {
             // Before Linux 5.11. Most have few descriptors, but the limit may be a billion.
             for fd in 3..65_536 {
                 libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
             }
         }
+    }
+}
+
+/// All descriptors from this one on.
+fn close_range(first: c_int, flags: u32) -> i64 {
+    // SAFETY: integers only. Whoever asks for more than flags to be set has no use for them.
+    unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, flags) }
+}
+
+/// Not before Linux 5.9.
+fn has_close_range() -> bool {
+    // There is no such descriptor.
+    close_range(c_int::MAX, 0) == 0
+}
+
+/// Has `slot` be a duplicate of another descriptor.
+fn replace(slot: &OwnedFd, by: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: integers; the slot's descriptor stays the slot's.
+    match unsafe { libc::dup3(by.as_raw_fd(), slot.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
@@ -296,6 +390,83 @@ fn describe((step, error): (Step, io::Error), image: &Image) -> String {
         {
             format!("{error}: the file exists, but its interpreter or loader does not")
         }
+        Step::Descriptors => format!("cannot copy the table of descriptors: {error}"),
         Step::None | Step::Stdio | Step::Exec => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Seek as _},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// As on a kernel that cannot leave descriptors out of a copy.
+    fn without_close_range() -> Spawner {
+        Spawner { needless_from: None, ..Spawner::new().unwrap() }
+    }
+
+    fn shell(script: &str) -> Image {
+        Image {
+            candidates: vec![c"/bin/sh".into()],
+            argv: vec![c"sh".into(), c"-c".into(), CString::new(script).unwrap()],
+            envp: Vec::new(),
+            cwd: None,
+        }
+    }
+
+    #[test]
+    fn a_child_has_three_descriptors_and_takes_none_from_its_parent() {
+        for mut spawner in [Spawner::new().unwrap(), without_close_range()] {
+            // As an embedding program may have them: low and high, and not marked close-on-exec.
+            let file = tempfile::tempfile().unwrap();
+            let forgotten: Vec<OwnedFd> = [3, 700]
+                .map(|lowest| unsafe {
+                    // SAFETY: integers in, a descriptor that is only ours out.
+                    OwnedFd::from_raw_fd(libc::fcntl(file.as_raw_fd(), libc::F_DUPFD, lowest))
+                })
+                .into();
+            let mut output = tempfile::tempfile().unwrap();
+            let image = shell("ls /proc/$$/fd; true");
+            let Spawned { pidfd, .. } =
+                spawner.spawn(&image, output.as_fd(), output.as_fd()).unwrap();
+            while pidfd.reap().unwrap().is_none() {
+                thread::sleep(Duration::from_millis(2));
+            }
+            let mut said = String::new();
+            output.rewind().unwrap();
+            output.read_to_string(&mut said).unwrap();
+            assert_eq!(said, "0\n1\n2\n");
+            for fd in &forgotten {
+                assert!(fd.try_clone().is_ok(), "it is still open here");
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_is_known_as_proc_knows_it() {
+        for mut spawner in [Spawner::new().unwrap(), without_close_range()] {
+            let output = tempfile::tempfile().unwrap();
+            let image = shell("exec sleep 600");
+            let Spawned { process, pidfd } =
+                spawner.spawn(&image, output.as_fd(), output.as_fd()).unwrap();
+            let shown = procfs::stat(process.pid).unwrap().map(|stat| stat.process);
+            pidfd.kill_and_reap();
+            assert_eq!(shown, Some(process));
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_leaves_nothing() {
+        for mut spawner in [Spawner::new().unwrap(), without_close_range()] {
+            let output = tempfile::tempfile().unwrap();
+            let image = Image { candidates: vec![c"/nowhere".into()], ..shell("") };
+            let failed = spawner.spawn(&image, output.as_fd(), output.as_fd());
+            assert!(failed.is_err_and(|error| error.contains("No such file")));
+        }
     }
 }

@@ -186,11 +186,11 @@ impl Books {
     }
 
     /// The shim has spawned a worker that it was asked for.
-    pub(super) fn spawned(&mut self, worker: WorkerId, process: Process) {
+    pub(super) fn spawned(&mut self, worker: WorkerId, process: Process, pidfd: Option<Pidfd>) {
         if self.is_asked(worker)
             && let Some(entry) = self.entries.get_mut(&worker)
         {
-            entry.place = Place::Shim(AtShim::new(process, true));
+            entry.place = Place::Shim(AtShim::new(process, pidfd, true));
             self.asked -= 1;
         }
     }
@@ -248,11 +248,11 @@ impl Books {
         }
         match self.entries.get(&worker).map(|entry| &entry.place) {
             None => {
-                let at = AtShim::new(process, false);
+                let at = AtShim::new(process, None, false);
                 self.entries.insert(worker, Entry { place: Place::Shim(at), signal: None });
             }
             Some(Place::Asked) => {
-                self.spawned(worker, process);
+                self.spawned(worker, process, None);
                 events.push(Event::Spawned { worker, process });
             }
             Some(Place::Queued | Place::Shim(_) | Place::Watcher) => {}
@@ -312,8 +312,9 @@ impl Books {
 }
 
 impl AtShim {
-    fn new(process: Process, wanted: bool) -> Self {
-        let pidfd = Pidfd::open(process).ok().flatten();
+    /// `pidfd`: the one that the shim has sent, if it has.
+    fn new(process: Process, pidfd: Option<Pidfd>, wanted: bool) -> Self {
+        let pidfd = pidfd.or_else(|| Pidfd::open(process).ok().flatten());
         Self { process, pidfd, exit: None, wanted, orphaned: false }
     }
 }
@@ -340,7 +341,7 @@ mod tests {
         workers.iter().for_each(|&worker| books.spawn(launch(worker)));
         assert_eq!(say(&mut books).len(), MOST_ASKED);
         for &worker in &workers[..MOST_ASKED / 2] {
-            books.spawned(worker, PROCESS);
+            books.spawned(worker, PROCESS, None);
             assert_eq!(say(&mut books), ["Spawn"], "one answer, one more question");
         }
         for &worker in &workers[MOST_ASKED / 2..] {
@@ -379,8 +380,8 @@ mod tests {
             books.signal(worker, Signal::Kill);
         }
         say(&mut books);
-        books.spawned(here, PROCESS);
-        books.spawned(gone, PROCESS);
+        books.spawned(here, PROCESS, None);
+        books.spawned(gone, PROCESS, None);
         let (events, estate) = books.compare(&[known(here, None)]);
         assert_eq!(events, []);
         assert_eq!(say(&mut books), ["Signal"]);

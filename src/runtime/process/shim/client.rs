@@ -23,6 +23,7 @@ use super::{
     super::{
         command::Inherited,
         in_process::{InProcess, ProcessesConfig},
+        pidfd::Pidfd,
         supervisor::{self, UnclearSpawn},
     },
     books::{Adopted, Books, Estate, Lost, Order, Route},
@@ -231,11 +232,7 @@ impl Shared {
                     guard.clear_ready();
                     end
                 }),
-                guard = ready.writable(), if clogged => guard.map(|mut guard| {
-                    let end = self.flush();
-                    guard.clear_ready();
-                    end
-                }),
+                room = launcher::room(ready), if clogged => room.map(|()| self.flush()),
                 () = self.clogged.notified() => Ok(None),
             };
             match done {
@@ -252,8 +249,8 @@ impl Shared {
             let mut state = self.lock();
             let incoming = state.link.as_mut()?.receive(protocol::decode_answer);
             match incoming {
-                Ok(Incoming::Message(Answer { tell: Some(tell) }, _)) => {
-                    self.take_answer(&mut state, tell);
+                Ok(Incoming::Message(Answer { tell: Some(tell) }, descriptors)) => {
+                    self.take_answer(&mut state, tell, descriptors);
                     drop(state);
                     // An answer makes room for another question.
                     self.say_what_is_queued();
@@ -272,7 +269,7 @@ impl Shared {
         state.link.as_mut()?.flush().err().map(|error| error.to_string())
     }
 
-    fn take_answer(&self, state: &mut State, tell: Tell) {
+    fn take_answer(&self, state: &mut State, tell: Tell, mut descriptors: Vec<OwnedFd>) {
         let books = &mut state.books;
         match tell {
             Tell::Spawned(protocol::Spawned { worker, pid, start_time }) => {
@@ -280,7 +277,7 @@ impl Shared {
                 if books.is_asked(worker) {
                     // The driver first: it has a caller who waits.
                     self.events.send(Event::Spawned { worker, process });
-                    books.spawned(worker, process);
+                    books.spawned(worker, process, descriptors.pop().map(Pidfd::from_owned));
                 }
             }
             Tell::SpawnFailed(failed) => {
@@ -311,12 +308,11 @@ impl Shared {
     fn say_what_is_queued(&self) {
         let mut state = self.lock();
         let State { books, link: Some(link) } = &mut *state else { return };
+        let version = link.version.unwrap_or(protocol::LOWEST_VERSION);
         while let Some(order) = books.next_order() {
             let (ask, descriptors) = match order {
-                Order::Spawn(launch) => match self.prepare(&launch) {
-                    Ok(descriptors) => {
-                        (Ask::Spawn(protocol::Spawn { worker: launch.worker.0 }), descriptors)
-                    }
+                Order::Spawn(launch) => match self.prepare(&launch, version) {
+                    Ok((spawn, descriptors)) => (Ask::Spawn(spawn), descriptors),
                     Err(reason) => {
                         books.spawn_failed(launch.worker);
                         self.fail_spawn(launch.worker, &reason);
@@ -338,13 +334,20 @@ impl Shared {
         }
     }
 
-    /// What goes with a spawn: payload, stdout, stderr.
-    fn prepare(&self, launch: &Launch) -> Result<Vec<OwnedFd>, String> {
+    /// What to say for a spawn, and the descriptors that go with it.
+    fn prepare(
+        &self,
+        launch: &Launch,
+        version: u32,
+    ) -> Result<(protocol::Spawn, Vec<OwnedFd>), String> {
         let image = self.config.command.image(launch, &self.inherited);
         let image = image.map_err(|error| error.to_string())?;
-        let payload = payload::seal(&image, label::write(launch)).map_err(|e| e.to_string())?;
+        let packed = payload::pack(&image, label::write(launch), version);
+        let packed = packed.map_err(|error| error.to_string())?;
         let output = self.config.output.open(launch.worker).map_err(|error| error.to_string())?;
-        Ok(vec![payload, output.stdout.into(), output.stderr.into()])
+        let spawn = protocol::Spawn { worker: launch.worker.0, payload: packed.inline };
+        let output = [output.stdout.into(), output.stderr.into()];
+        Ok((spawn, packed.descriptor.into_iter().chain(output).collect()))
     }
 
     fn fail_spawn(&self, worker: WorkerId, reason: &str) {

@@ -16,7 +16,7 @@ use std::{
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 use tokio::{
-    io::unix::AsyncFd,
+    io::{Interest, unix::AsyncFd},
     time::{Instant, sleep, timeout},
 };
 
@@ -65,7 +65,7 @@ pub enum ShimError {
 /// A shim that has been greeted.
 pub(super) struct Greeted {
     pub(super) link: Link,
-    /// Ready when the link is. A duplicate, so that the link itself can be shared.
+    /// Ready when the link has something to receive. A duplicate, so that the link itself can be shared.
     pub(super) ready: AsyncFd<OwnedFd>,
     /// All workers that it knows.
     pub(super) known: Vec<KnownWorker>,
@@ -178,11 +178,21 @@ async fn end(pidfd: &Pidfd) -> io::Result<Exit> {
     }
 }
 
-/// Tells when this descriptor is ready, by a duplicate of its own.
+/// Waits until more can be sent. Asked for only when it is needed: the other side's reading makes room
+/// each time, and would wake who has nothing to say.
+pub(super) async fn room(connection: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    interested(connection.as_fd(), Interest::WRITABLE)?.writable().await.map(drop)
+}
+
+/// Tells when there is something to receive, by a duplicate of its own.
 fn readiness(of: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    interested(of, Interest::READABLE)
+}
+
+fn interested(of: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     let duplicate = of.try_clone_to_owned()?;
     // SAFETY: an OwnedFd is open for as long as it lives, and never another descriptor.
-    unsafe { AsyncFd::register(duplicate) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(duplicate, interest) }.map_err(io::Error::from)
 }
 
 fn image(config: &ShimConfig) -> io::Result<Image> {

@@ -1,11 +1,11 @@
-//! What a `Spawn` carries besides its message: the program's image, which may be megabytes, and
-//! the label. It travels as a sealed memfd, so it is copied once and cannot change meanwhile.
+//! What a `Spawn` is about: the program's image, which may be megabytes, and the label. If it is
+//! short it travels in the message; if not, as a sealed memfd, which cannot change meanwhile.
 
 use std::{
     ffi::CString,
     fs::File,
-    io::{self, Read as _, Write as _},
-    os::fd::{AsRawFd as _, OwnedFd},
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
 };
 
 use nix::{
@@ -18,6 +18,13 @@ use super::super::command::Image;
 
 /// The longest payload, in bytes: the kernel takes no more than 6 MiB of arguments.
 const LONGEST: u64 = 8 * 1024 * 1024;
+
+/// The longest payload that travels in its message, in bytes: with as many under way as may be, the
+/// socket still has room.
+const LONGEST_INLINE: usize = 16 * 1024;
+
+/// The version from which on it may.
+const INLINE_SINCE: u32 = 2;
 
 /// The longest label, in bytes: it must fit a datagram of the list.
 pub(super) const LONGEST_LABEL: usize = 64 * 1024;
@@ -38,41 +45,60 @@ struct Form {
     cwd: Option<Vec<u8>>,
 }
 
-/// Puts it in a descriptor to send.
-pub(super) fn seal(image: &Image, label: Vec<u8>) -> io::Result<OwnedFd> {
+/// A payload as it travels.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// For the message; empty if there is a descriptor.
+    pub(super) inline: Vec<u8>,
+    pub(super) descriptor: Option<OwnedFd>,
+}
+
+/// Packs it for a shim that speaks this version.
+pub(super) fn pack(image: &Image, label: Vec<u8>, version: u32) -> io::Result<Packed> {
     if label.len() > LONGEST_LABEL {
         return Err(io::Error::other(format!(
             "its name, job and pipeline take {} bytes; at most {LONGEST_LABEL} can be kept",
             label.len()
         )));
     }
+    let bytes = write(image, label);
+    if version >= INLINE_SINCE && bytes.len() <= LONGEST_INLINE {
+        return Ok(Packed { inline: bytes, descriptor: None });
+    }
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut file = File::from(memfd_create(c"arroyo-node-spawn", flags)?);
-    file.write_all(&write(image, label))?;
+    file.write_all(&bytes)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
-    Ok(file.into())
+    Ok(Packed { inline: Vec::new(), descriptor: Some(file.into()) })
 }
 
 const SEALS: SealFlag =
     SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SHRINK);
 
-/// Reads it from a descriptor received: the image and the label.
-pub(super) fn open(payload: OwnedFd) -> io::Result<(Image, Vec<u8>)> {
+/// What was packed: the image and the label.
+pub(super) fn unpack(packed: Packed) -> io::Result<(Image, Vec<u8>)> {
+    match packed.descriptor {
+        Some(descriptor) => read(&contents(descriptor)?),
+        None => read(&packed.inline),
+    }
+}
+
+fn contents(payload: OwnedFd) -> io::Result<Vec<u8>> {
     let seals = fcntl(&payload, FcntlArg::F_GET_SEALS)?;
     if !SealFlag::from_bits_retain(seals).contains(SEALS) {
         return Err(io::Error::other("the payload of a spawn is not sealed"));
     }
-    let length = File::from(payload.try_clone()?).metadata()?.len();
+    let file = File::from(payload);
+    let length = file.metadata()?.len();
     if length > LONGEST {
         return Err(io::Error::other(format!(
             "arguments and environment take {length} bytes; at most {LONGEST} can be sent"
         )));
     }
+    let mut bytes = vec![0; length.try_into().unwrap_or(0)];
     // Its position is shared with the sender's, and so at the end.
-    let path = format!("/proc/self/fd/{}", payload.as_raw_fd());
-    let mut bytes = Vec::with_capacity(length.try_into().unwrap_or(0));
-    File::open(path)?.read_to_end(&mut bytes)?;
-    read(&bytes)
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// The bytes of a payload.
@@ -121,8 +147,8 @@ mod tests {
 
     use super::*;
 
-    fn image(cwd: Option<CString>) -> Image {
-        let big = CString::new(vec![b'x'; 1_000_000]).unwrap();
+    fn image(cwd: Option<CString>, length: usize) -> Image {
+        let big = CString::new(vec![b'x'; length]).unwrap();
         Image {
             candidates: vec![c"/bin/one".into(), c"/bin/two".into()],
             argv: vec![c"one".into(), c"".into(), c"two words".into()],
@@ -134,21 +160,28 @@ mod tests {
     #[test]
     fn a_payload_arrives_as_it_was_sent() {
         for cwd in [None, Some(c"/".into())] {
-            let image = image(cwd);
-            let sealed = seal(&image, b"label".to_vec()).unwrap();
-            assert_eq!(open(sealed).unwrap(), (image, b"label".to_vec()));
+            for (length, version, in_message) in
+                [(1_000, 2, true), (1_000, 1, false), (1_000_000, 2, false)]
+            {
+                let image = image(cwd.clone(), length);
+                let packed = pack(&image, b"label".to_vec(), version).unwrap();
+                assert_eq!(packed.descriptor.is_none(), in_message);
+                assert_eq!(packed.inline.is_empty(), !in_message);
+                assert_eq!(unpack(packed).unwrap(), (image, b"label".to_vec()));
+            }
         }
     }
 
     #[test]
     fn what_could_change_while_it_is_read_is_refused() {
         let file = memfd_create(c"test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING);
-        assert!(open(file.unwrap()).unwrap_err().to_string().contains("sealed"));
+        let packed = Packed { inline: Vec::new(), descriptor: Some(file.unwrap()) };
+        assert!(unpack(packed).unwrap_err().to_string().contains("sealed"));
     }
 
     #[test]
     fn a_label_that_no_list_could_hold_is_refused() {
-        let error = seal(&image(None), vec![0; LONGEST_LABEL + 1]).unwrap_err();
+        let error = pack(&image(None, 1), vec![0; LONGEST_LABEL + 1], 2).unwrap_err();
         assert!(error.to_string().contains("65537"), "{error}");
     }
 

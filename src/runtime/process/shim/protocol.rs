@@ -7,8 +7,8 @@
 //!                    ◀───────────────────────────────  Welcome {version: the lower one}
 //!  List              ─────────────────────────────────▶
 //!                    ◀───────────────────────────────  Known … Known, ListEnd
-//!  Spawn + payload, stdout, stderr ─────────────────▶
-//!                    ◀───────────────────────────────  Spawned | SpawnFailed
+//!  Spawn + stdout, stderr ──────────────────────────▶
+//!                    ◀───────────────────────────────  Spawned + pidfd | SpawnFailed
 //!  Signal            ─────────────────────────────────▶
 //!                    ◀───────────────────────────────  SignalFailed
 //!                    ◀───────────────────────────────  Exited, also unasked
@@ -25,7 +25,12 @@ use thiserror::Error;
 use crate::machine::Exit;
 
 /// The version that this program speaks.
-pub const VERSION: u32 = 1;
+///
+/// | version | new in it |
+/// |---|---|
+/// | 1 | all that is not in another line |
+/// | 2 | a short payload comes in its `Spawn`, without a descriptor |
+pub const VERSION: u32 = 2;
 
 /// The lowest version that this program still speaks.
 pub const LOWEST_VERSION: u32 = 1;
@@ -47,7 +52,7 @@ pub enum Ask {
     /// Must come first.
     #[prost(message, tag = "1")]
     Hello(Hello),
-    /// Comes with three descriptors: payload, stdout, stderr.
+    /// Comes with its descriptors: the payload, unless that is in the message; stdout; stderr.
     #[prost(message, tag = "2")]
     Spawn(Spawn),
     /// Signal everything of a worker.
@@ -75,7 +80,7 @@ pub enum Tell {
     /// To `Hello`.
     #[prost(message, tag = "1")]
     Welcome(Welcome),
-    /// To `Spawn`: it runs.
+    /// To `Spawn`: it runs. A pidfd of its first process may come along.
     #[prost(message, tag = "2")]
     Spawned(Spawned),
     /// To `Spawn`: it could not be run, and nothing is left of it.
@@ -131,11 +136,14 @@ pub struct Welcome {
 }
 
 /// Run a program. What to run is in the payload.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct Spawn {
     /// For which worker.
     #[prost(fixed64, tag = "1")]
     pub worker: u64,
+    /// The payload, if it is short; empty: a descriptor brings it.
+    #[prost(bytes = "vec", tag = "2")]
+    pub payload: Vec<u8>,
 }
 
 /// Signal a worker.

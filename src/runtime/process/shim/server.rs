@@ -26,7 +26,7 @@ use super::{
     },
     daemon,
     link::{Incoming, Link},
-    payload,
+    payload::{self, Packed},
     protocol::{self, Answer, Ask, Failed, Request, Tell},
     socket::{self, Listener},
 };
@@ -111,7 +111,9 @@ impl Shim {
         loop {
             self.serve_link();
             self.take_over()?;
-            while matches!(self.children.read_signal(), Ok(Some(_))) {}
+            while matches!(self.children.read_signal(), Ok(Some(_))) {
+                self.engine.child_ended();
+            }
             for notice in self.engine.turn() {
                 self.note(notice);
             }
@@ -206,7 +208,7 @@ impl Shim {
         match request.ask {
             Some(Ask::Hello(hello)) => self.greet(hello),
             _ if !greeted => self.refuse("say hello first".to_owned()),
-            Some(Ask::Spawn(spawn)) => self.spawn(WorkerId(spawn.worker), descriptors),
+            Some(Ask::Spawn(spawn)) => self.spawn(spawn, descriptors),
             Some(Ask::Signal(ask)) => {
                 let signal = if ask.kill { Signal::Kill } else { Signal::Terminate };
                 self.engine.signal(WorkerId(ask.worker), signal);
@@ -214,7 +216,7 @@ impl Shim {
             Some(Ask::Release(release)) => self.release(WorkerId(release.worker)),
             Some(Ask::List(_)) => self.list(),
             None => self.tell(Tell::Unsupported(protocol::Unsupported {
-                reason: format!("this shim speaks version {} only", protocol::VERSION),
+                reason: format!("this shim speaks version {} at most", protocol::VERSION),
             })),
         }
     }
@@ -236,28 +238,38 @@ impl Shim {
         self.link = None;
     }
 
-    fn spawn(&mut self, worker: WorkerId, descriptors: Vec<OwnedFd>) {
-        let told = match self.try_spawn(worker, descriptors) {
+    fn spawn(&mut self, spawn: protocol::Spawn, mut descriptors: Vec<OwnedFd>) {
+        let worker = spawn.worker;
+        match self.try_spawn(spawn, &mut descriptors) {
             Ok(Process { pid, start_time }) => {
-                Tell::Spawned(protocol::Spawned { worker: worker.0, pid, start_time })
+                let spawned = Tell::Spawned(protocol::Spawned { worker, pid, start_time });
+                let pidfd = self.engine.pidfd(WorkerId(worker));
+                self.tell_with(spawned, pidfd.into_iter().collect());
             }
-            Err(reason) => Tell::SpawnFailed(Failed { worker: worker.0, reason }),
-        };
-        self.tell(told);
+            Err(reason) => self.tell(Tell::SpawnFailed(Failed { worker, reason })),
+        }
     }
 
     fn try_spawn(
         &mut self,
-        worker: WorkerId,
-        descriptors: Vec<OwnedFd>,
+        spawn: protocol::Spawn,
+        descriptors: &mut Vec<OwnedFd>,
     ) -> Result<Process, String> {
-        let [payload, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors)
-            .map_err(|got| format!("a spawn brings 3 descriptors, this one {}", got.len()))?;
+        let in_message = !spawn.payload.is_empty();
+        let expected = if in_message { 2 } else { 3 };
+        if descriptors.len() != expected {
+            let got = descriptors.len();
+            return Err(format!("such a spawn brings {expected} descriptors, this one {got}"));
+        }
+        let worker = WorkerId(spawn.worker);
         if self.entries.contains_key(&worker) {
             return Err(format!("worker {worker} has been started already"));
         }
-        let (image, label) = payload::open(payload).map_err(|error| error.to_string())?;
-        let process = self.engine.spawn(worker, &image, stdout.as_fd(), stderr.as_fd())?;
+        let descriptor = (!in_message).then(|| descriptors.remove(0));
+        let packed = Packed { inline: spawn.payload, descriptor };
+        let (image, label) = payload::unpack(packed).map_err(|error| error.to_string())?;
+        let [stdout, stderr] = [&descriptors[0], &descriptors[1]].map(|fd| fd.as_fd());
+        let process = self.engine.spawn(worker, &image, stdout, stderr)?;
         self.entries.insert(worker, Entry { process, label, exit: None });
         Ok(process)
     }
@@ -298,10 +310,14 @@ impl Shim {
         }
     }
 
-    /// Nobody connected, nobody told: the next agent asks for the list.
     fn tell(&mut self, tell: Tell) {
+        self.tell_with(tell, Vec::new());
+    }
+
+    /// Nobody connected, nobody told: the next agent asks for the list.
+    fn tell_with(&mut self, tell: Tell, descriptors: Vec<OwnedFd>) {
         if let Some(link) = &mut self.link {
-            link.send(Answer::from(tell), Vec::new());
+            link.send(Answer::from(tell), descriptors);
         }
     }
 }
