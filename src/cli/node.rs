@@ -1,8 +1,9 @@
 //! `arroyo-node node`: the agent, as an operator runs it.
 //!
 //! ```text
-//!  flags ──▶ config::load ──▶ apply ──▶ NodeBuilder ──▶ BoundNode ──▶ run
-//!                               └─────▶ admin server ─────────────────▶
+//!  flags ──▶ config::load ──▶ apply ──▶ NodeBuilder ──▶ BoundNode ──▶ run     on this thread
+//!                               └─────▶ admin server ─────────────────▶ run   ┐ on another: a page for
+//!                                       signals ──────────────────────▶ told  ┘ a person is worth no wait
 //! ```
 //!
 //! Signals: SIGTERM and SIGINT end it with its workers, SIGUSR1 ends it without them (for an
@@ -15,7 +16,10 @@ mod flags;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{Builder, Handle},
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{info, warn};
 
 use super::{Exit, Failure, Options, logging};
@@ -49,25 +53,32 @@ impl Args {
         for notice in &settings.notices {
             warn!("{notice}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .worker_threads(2)
-            .build()
-            .context("cannot start the runtime")?;
-        runtime.block_on(serve(&settings, options))?;
+        let side = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let side = side.context("cannot start the runtime of the status page")?;
+        let admin = side.block_on(admin::bind(&settings))?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("cannot start the runtime")?;
+        runtime.block_on(serve(&settings, options, admin, side.handle()))?;
         Ok(Exit::Ok)
     }
 }
 
-async fn serve(settings: &Loaded, options: &Options) -> anyhow::Result<()> {
-    let admin = admin::bind(settings).await?;
+async fn serve(
+    settings: &Loaded,
+    options: &Options,
+    admin: AdminServer,
+    side: &Handle,
+) -> anyhow::Result<()> {
     let bind = &settings.stock.node;
     let address = resolve(settings, "node.bind-address", &bind.bind_address, bind.rpc_port).await?;
     let node = apply::builder(settings, options, address)?.build().bind().await?;
     info!(admin = %admin.address()?, scheme = admin.scheme, "status page and metrics");
     let (trigger, guard) = shutdown_channel();
-    watch_signals(trigger)?;
-    run_with_admin(node, admin, guard).await
+    {
+        let _context = side.enter();
+        watch_signals(trigger)?;
+    }
+    run_with_admin(node, admin, guard, side).await
 }
 
 /// The first address of a host.

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod process;
 mod set_aside;
 pub mod shutdown;
+mod standby;
 pub mod state_dir;
 pub mod tls;
 

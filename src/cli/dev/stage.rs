@@ -5,6 +5,7 @@ use std::{ffi::OsString, net::Ipv4Addr, path::PathBuf, sync::Arc};
 use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{Mutex, mpsc, watch},
     task::JoinHandle,
 };
@@ -78,7 +79,11 @@ impl Stage {
         let node = bind_node_near(builder, DEFAULT_PORT).await?;
         let (agent_address, view) = (node.address().to_string(), node.view());
         let (trigger, guard) = shutdown_channel();
-        let agent = tokio::spawn(run_with_admin(node, AdminServer::plain(admin)?, guard));
+        let admin = AdminServer::plain(admin)?;
+        let agent =
+            tokio::spawn(
+                async move { run_with_admin(node, admin, guard, &Handle::current()).await },
+            );
         let stage = Self {
             controller,
             controller_address,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Handle};
 use tracing::warn;
 
 use super::resolve;
@@ -127,11 +127,12 @@ pub(in crate::cli) async fn bind_admin(
     }
 }
 
-/// Runs an agent with its admin server.
+/// Runs an agent with its admin server, the latter on this other runtime.
 pub(in crate::cli) async fn run_with_admin(
     node: BoundNode,
     admin: AdminServer,
     guard: ShutdownGuard,
+    side: &Handle,
 ) -> anyhow::Result<()> {
     let state = AdminState {
         view: node.view(),
@@ -142,7 +143,7 @@ pub(in crate::cli) async fn run_with_admin(
         key: admin.key,
     };
     let (ended, stop) = tokio::sync::oneshot::channel::<()>();
-    let page = tokio::spawn(admin::serve(admin.incoming, state, async move {
+    let page = side.spawn(admin::serve(admin.incoming, state, async move {
         let _ = stop.await;
     }));
     let result = node.run(guard).await;

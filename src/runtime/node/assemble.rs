@@ -1,6 +1,6 @@
 //! Putting an agent together, in the order in which a start can fail.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 
 use anyhow::{Context as _, ensure};
 use rand::{TryRng as _, rngs::SysRng};
@@ -38,6 +38,7 @@ use crate::{
             InProcess, ProcessesConfig, raise_descriptor_limit,
             shim::{Known, ShimConfig, ShimProcesses},
         },
+        standby::Standby,
         state_dir::{StateDir, boot_id},
         tls::{ClientTls, H2, Incoming, ServerTls, connector},
     },
@@ -62,6 +63,8 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let listener =
         TcpListener::bind(settings.bind).await.with_context(|| explain_bind(settings.bind))?;
     let address = listener.local_addr()?;
+    // The same socket, for the standby.
+    let listening = listener.as_fd().try_clone_to_owned()?.into();
 
     let mut config = settings.machine.clone();
     config.machine = machine_id;
@@ -91,24 +94,27 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         ],
         notices: notices.iter().map(ToString::to_string).collect(),
     };
+    let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
+    let (standby, journal) =
+        Standby::start(listening, server_tls.clone(), service.clone(), journal)
+            .context("cannot start a thread for callers who come while the disk hangs")?;
     let driver = Driver::new(Parts {
         machine,
         inbox,
         processes,
-        journal,
+        journal: Box::new(journal),
         controller: Box::new(controller),
         clock: Arc::new(SystemClock),
         observer: Box::new(Observers::new(metrics.clone())),
         view: view_sender,
         announce: announcer(settings.worker_finished),
     });
-    let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
     let incoming = Incoming::new(listener, server_tls)?;
     let start_limit = |limit| OutputLimit::start(output, limit, service.view.clone());
     let output_limit = settings.output_limit.map(start_limit).transpose();
     let output_limit =
         output_limit.context("cannot start a thread that bounds the output of workers")?;
-    Ok(BoundNode { driver, service, incoming, address, metrics, output_limit, _state: state })
+    Ok(BoundNode { driver, service, incoming, address, metrics, output_limit, standby, state })
 }
 
 /// The name that the operator set, or the one that is kept. The controller knows workers by the name

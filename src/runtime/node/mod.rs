@@ -16,6 +16,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 pub use builder::{
     DEFAULT_CONTROLLER_PORT, DEFAULT_OUTPUT_LIMIT, DEFAULT_PORT, JournalKind, NodeBuilder,
@@ -24,7 +25,7 @@ pub use builder::{
 
 use super::{
     driver::Driver, metrics::Metrics, output_limit::OutputLimit, shutdown::ShutdownGuard,
-    state_dir::StateDir, tls::Incoming,
+    standby::Standby, state_dir::StateDir, tls::Incoming,
 };
 use crate::{
     ids::MachineId,
@@ -113,8 +114,9 @@ pub struct BoundNode {
     metrics: Arc<Metrics>,
     /// Until the agent has ended.
     output_limit: Option<OutputLimit>,
+    standby: Standby,
     /// Keeps other agents out of the directory.
-    _state: StateDir,
+    state: StateDir,
 }
 
 impl std::fmt::Debug for BoundNode {
@@ -165,10 +167,19 @@ impl BoundNode {
             let how = shutdown_guard.told().await;
             mailbox.shut_down(how);
         });
-        self.driver.run().await;
+        let (driver, state) = (self.driver, self.state);
+        // A task of its own, so that it runs on the thread that serves, whoever awaits this.
+        let driver = AbortOnDropHandle::new(tokio::spawn(async move {
+            // Other agents are kept out for as long as this one may act.
+            let _state = state;
+            driver.run().await;
+        }));
+        let driven = driver.await;
         told.abort();
         drop(driver_ended);
         drop(self.output_limit);
+        driven.context("the driver failed")?;
+        self.standby.end().await;
         server.await?.context("the gRPC server failed")
     }
 }
