@@ -9,6 +9,7 @@ use std::{
     fs,
     net::TcpListener,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use arroyo_node::{
@@ -23,7 +24,7 @@ use nix::{libc::SIGKILL, sys::signal::Signal};
 use support::{
     PROGRAM, Parent,
     agent::Home,
-    calls::{code, signal, unknown},
+    calls::{Calls, code, signal, unknown},
     controller::Recorder,
     eventually, loopback, port_to_keep, processes,
     program::{AgentProgram, Program},
@@ -427,4 +428,36 @@ async fn a_worker_is_given_the_agents_configuration_files() {
     home.until_ready(worker).await;
     let argv = processes::arguments(agent.worker(worker).await.pid);
     assert_eq!(argv, [PROGRAM, "-c", file, "--config-dir", dir, "worker"]);
+}
+
+/// A commit waits half a second for somebody else's lock.
+#[tokio::test]
+async fn who_comes_while_a_commit_is_waited_for_does_not_wait_along() {
+    const TRIES: usize = 20;
+    let home = Home::new();
+    let recorder = Recorder::start().await;
+    let agent = home.run(&recorder.url(), &[]).await;
+    registered(&agent).await;
+    let journal = rusqlite::Connection::open(home.state_dir().join("journal.sqlite")).unwrap();
+    for _ in 0..TRIES {
+        agent.until_status("healthy", |status| status.journal_error.is_empty()).await;
+        journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let first = Calls::to(agent.address);
+        let request = home.request("job", 1, &[]);
+        let start = tokio::spawn(async move { first.try_start(request).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let workers = Calls::to(agent.address).workers().await;
+        let overtook = !start.is_finished();
+        journal.execute_batch("ROLLBACK").unwrap();
+        // On a busy machine the lock is given up on, or let go, before anybody comes.
+        let started = start.await.unwrap();
+        if overtook {
+            assert_eq!(workers, []);
+            return;
+        }
+        if let Ok(worker) = started {
+            agent.stop_by_force(worker).await;
+        }
+    }
+    panic!("in {TRIES} tries, each caller waited for the commit");
 }
