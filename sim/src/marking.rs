@@ -165,6 +165,7 @@ impl Marking {
                 StartError::SupersededStillAlive { .. } => {
                     "start refused: superseded workers still alive"
                 }
+                StartError::NotRunning { .. } => "start refused: its program does not run",
                 StartError::WrongMachine(_)
                 | StartError::ShuttingDown
                 | StartError::NeverRan

@@ -34,6 +34,8 @@ pub struct Own {
     pub reply_wait: Time,
     /// How long StartWorker waits for the workers it supersedes.
     pub supersede_wait: Time,
+    /// How long StartWorker waits for the worker's program to run.
+    pub spawn_wait: Time,
     /// Stop all workers after this long without a controller.
     pub fence_after: Optionally,
     /// Let a process of its own be the parent of the workers.
@@ -146,6 +148,7 @@ impl Default for Own {
             kill_after: Time(machine.kill_after),
             reply_wait: Time(machine.reply_wait),
             supersede_wait: Time(machine.supersede_wait),
+            spawn_wait: Time(machine.spawn_wait),
             fence_after: Optionally(machine.fence_after.map(Time)),
             shim: true,
             worker: Worker::default(),
@@ -228,6 +231,7 @@ impl Own {
         config.kill_after = self.kill_after.0;
         config.reply_wait = self.reply_wait.0;
         config.supersede_wait = self.supersede_wait.0;
+        config.spawn_wait = self.spawn_wait.0;
         config.reports_in_flight = self.reports.in_flight;
         config.retain_for = self.retention.time.0;
         config.retain_most = self.retention.workers;

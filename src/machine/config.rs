@@ -25,6 +25,8 @@ pub struct Config {
     pub reply_wait: Duration,
     /// How long StartWorker waits for the workers it supersedes to end.
     pub supersede_wait: Duration,
+    /// How long StartWorker waits for the worker's program to run.
+    pub spawn_wait: Duration,
     /// Reports that may be on their way at the same time.
     pub reports_in_flight: NonZeroUsize,
     /// How long a worker is remembered after its report was acknowledged.
@@ -54,6 +56,7 @@ impl Config {
             kill_after: Duration::from_secs(5),
             reply_wait: Duration::from_secs(1),
             supersede_wait: Duration::from_secs(2),
+            spawn_wait: Duration::from_secs(10),
             reports_in_flight: REPORTS_IN_FLIGHT,
             retain_for: Duration::from_secs(600),
             retain_most: 1_000,

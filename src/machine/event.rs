@@ -1,7 +1,7 @@
 //! What can happen to an agent, and what it can answer. Plain data throughout: replies name a
 //! [`RequestId`], no channel enters the machine.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc};
+use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -290,6 +290,16 @@ pub enum StartError {
     /// The program could not be run.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// The program does not run yet.
+    #[error(
+        "the worker's program does not run after {}s: this machine may be overloaded, or its disk hang; \
+         what runs later is ended at once; try again",
+        .wait.as_secs_f64()
+    )]
+    NotRunning {
+        /// How long it was waited for.
+        wait: Duration,
+    },
     /// The agent was restarted before it started the program.
     #[error("this node was restarted before it started the worker, which never ran; try again")]
     NeverRan,

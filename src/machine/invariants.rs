@@ -151,8 +151,10 @@ fn forced_stops_escalate(machine: &Machine) -> Result<(), String> {
 
 fn launches_are_unborn(machine: &Machine) -> Result<(), String> {
     for (id, callers) in &machine.launching {
-        ensure(!callers.is_empty(), || format!("nobody waits for worker {id}"))?;
-        let phase = machine.roster.get(*id).map(|worker| worker.phase());
+        let worker = machine.roster.get(*id);
+        let abandoned = worker.is_some_and(|w| w.stop.is_some_and(|stop| stop.kill_at.is_some()));
+        ensure(!callers.is_empty() || abandoned, || format!("nobody waits for worker {id}"))?;
+        let phase = worker.map(|worker| worker.phase());
         ensure(phase == Some(Phase::Starting), || format!("worker {id} is {phase:?}"))?;
     }
     Ok(())
@@ -200,6 +202,10 @@ fn waiting_is_bounded(machine: &Machine) -> Result<(), String> {
         let timer = Timer::AbandonStart(start.request());
         ensure(machine.timers.get(timer).is_some(), || format!("no {timer:?}"))?;
     }
+    for (worker, _) in machine.launching.iter().filter(|(_, callers)| !callers.is_empty()) {
+        let timer = Timer::AbandonSpawn(*worker);
+        ensure(machine.timers.get(timer).is_some(), || format!("no {timer:?}"))?;
+    }
     for (worker, request) in &machine.stop_callers {
         let timer = Timer::AnswerStop(*worker, *request);
         ensure(machine.timers.get(timer).is_some(), || format!("no {timer:?}"))?;
@@ -217,6 +223,7 @@ fn timers_have_a_purpose(machine: &Machine) -> Result<(), String> {
             Timer::AbandonStart(request) => {
                 machine.waiting.iter().any(|start| start.request() == request)
             }
+            Timer::AbandonSpawn(id) => machine.launching.get(&id).is_some_and(|c| !c.is_empty()),
             Timer::Register => machine.session.state() == State::Disconnected,
             Timer::Heartbeat | Timer::Report => machine.session.is_registered(),
             Timer::Forget => !machine.retired.is_empty(),

@@ -214,6 +214,7 @@ impl Machine {
                 Timer::Kill(worker) => self.resume_stop(worker, step),
                 Timer::AnswerStop(worker, request) => self.answer_stop_late(worker, request, step),
                 Timer::AbandonStart(request) => self.abandon_start(request, step),
+                Timer::AbandonSpawn(worker) => self.abandon_spawn(worker, step),
                 Timer::Register => self.register(step),
                 Timer::Heartbeat => self.send_heartbeat(step),
                 Timer::Report => self.send_reports(step),

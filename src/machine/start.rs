@@ -5,8 +5,9 @@
 //!    │
 //!    ├─ older generations alive? ──▶ killed, waited for (supersede.rs) ─┐
 //!    ▼                                                                  ▼
-//!  admitted: recorded, Spawn ──▶ Spawned: recorded, answered      (or abandoned)
-//!                            └─▶ SpawnFailed: forgotten, refused
+//!  admitted: recorded, Spawn ─┬▶ Spawned: recorded, answered      (or abandoned)
+//!                             ├▶ SpawnFailed: forgotten, refused
+//!                             └▶ neither, for too long: refused; killed once it runs
 //! ```
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -17,6 +18,7 @@ use super::{
     event::{Reply, SpawnError, Start, StartError, WrongMachine},
     record::Record,
     step::Step,
+    timers::Timer,
     worker::{Process, Worker, WorkerSpec},
 };
 use crate::ids::{MachineId, RequestId, WorkerId};
@@ -92,6 +94,8 @@ impl Machine {
         } else if unborn {
             // Being spawned; or, after a restart, it is being found out whether it ever was.
             self.launching.entry(id).or_default().push(request);
+            self.timers
+                .set_earlier(Timer::AbandonSpawn(id), step.now.mono + self.config.spawn_wait);
         } else {
             self.answer_started(request, id, step);
         }
@@ -140,6 +144,7 @@ impl Machine {
         self.roster.insert(worker.clone());
         self.record(Record::Worker(worker), step);
         self.launching.insert(id, admission.callers);
+        self.timers.set(Timer::AbandonSpawn(id), step.now.mono + self.config.spawn_wait);
         step.effect(Effect::Spawn(Launch {
             worker: id,
             spec: admission.spec,
@@ -168,9 +173,26 @@ impl Machine {
     }
 
     pub(super) fn answer_callers(&mut self, id: WorkerId, step: &mut Step) {
-        for request in self.launching.remove(&id).unwrap_or_default() {
+        for request in self.no_longer_launching(id) {
             self.answer_started(request, id, step);
         }
+    }
+
+    /// Who waits for this start, from now on for nothing.
+    fn no_longer_launching(&mut self, id: WorkerId) -> Vec<RequestId> {
+        self.timers.cancel(Timer::AbandonSpawn(id));
+        self.launching.remove(&id).unwrap_or_default()
+    }
+
+    /// Whoever is to run the program hangs, or the program's disk does. The caller may hold a lock that
+    /// others wait for; and nobody will know the worker, should it run after all.
+    pub(super) fn abandon_spawn(&mut self, id: WorkerId, step: &mut Step) {
+        let callers = self.launching.get_mut(&id).map(std::mem::take).unwrap_or_default();
+        for request in callers {
+            let wait = self.config.spawn_wait;
+            step.refuse_start(request, StartError::NotRunning { wait });
+        }
+        self.begin_stop(id, Some(step.now.mono), step);
     }
 
     fn answer_started(&mut self, request: RequestId, id: WorkerId, step: &mut Step) {
@@ -191,7 +213,7 @@ impl Machine {
 
     /// Removes a worker that never had a process.
     pub(super) fn drop_unborn(&mut self, id: WorkerId, error: StartError, step: &mut Step) {
-        for request in self.launching.remove(&id).unwrap_or_default() {
+        for request in self.no_longer_launching(id) {
             step.refuse_start(request, error.clone());
         }
         self.settle_stop(id);

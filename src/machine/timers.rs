@@ -14,6 +14,8 @@ pub enum Timer {
     AnswerStop(WorkerId, RequestId),
     /// A StartWorker that waits for superseded workers gives up.
     AbandonStart(RequestId),
+    /// A StartWorker whose program does not run gives up.
+    AbandonSpawn(WorkerId),
     /// The next attempt to register.
     Register,
     /// The next heartbeat.

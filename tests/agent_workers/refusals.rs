@@ -1,8 +1,12 @@
 //! StartWorker refused: a clear error, and nothing has changed.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
-use arroyo_node::{rpc::wire::StartWorkerReq, runtime::process::WorkerCommand};
+use arroyo_node::{
+    rpc::wire::StartWorkerReq,
+    runtime::process::{WorkerCommand, send_signal},
+};
+use nix::libc::{SIGCONT, SIGSTOP};
 use tonic::{Code, Status};
 
 use crate::{
@@ -155,4 +159,25 @@ async fn a_generation_that_is_stale() {
     bench.agent.start(other).await;
     bench.agent.stop_by_force(running).await;
     bench.agent.start(older).await;
+}
+
+/// Whoever is to run the program hangs. The controller holds a lock while it waits, so it must not wait
+/// along; and it will not know the worker.
+#[tokio::test]
+async fn a_start_that_hangs_is_refused_and_what_runs_later_is_ended() {
+    let wait = Duration::from_millis(300);
+    let bench = Bench::with(|builder| builder.machine(|config| config.spawn_wait = wait)).await;
+    let shim = bench.home.shim().unwrap();
+    assert!(send_signal(shim, SIGSTOP).unwrap());
+    let refused = bench.agent.refusal(bench.home.request("job", 3, &[])).await;
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("does not run after 0.3s"), "{refused:?}");
+    assert_eq!(bench.agent.status().await.free_slots, 13, "it may run yet");
+
+    assert!(send_signal(shim, SIGCONT).unwrap());
+    let told = bench.recorder.until("its end", |record| record.reports.len() == 1).await;
+    let report = &told.reports[0];
+    assert_eq!(report.slots, 3);
+    bench.agent.until_view("its slots are free", |view| view.free_slots == 16).await;
+    assert_eq!(bench.home.mark.workers().len(), 0);
 }

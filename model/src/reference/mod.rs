@@ -83,6 +83,8 @@ struct Worker {
     found: bool,
     /// Who waits for its start.
     callers: Vec<RequestId>,
+    /// While somebody does: until when.
+    answer_by: Option<Mono>,
     stop: Option<Stop>,
     /// The strongest signal that it has been sent.
     signalled: Option<Signal>,
@@ -158,6 +160,7 @@ impl Reference {
             (worker.found, worker.signalled) = (false, None);
             worker.kill_again_at = Mono::default();
             worker.callers.clear();
+            worker.answer_by = None;
         }
         let durable = self.durable.clone();
         Self { workers, draining, durable, rebooted, ..Self::new(config) }
@@ -280,6 +283,8 @@ impl Reference {
         let mut all = Vec::new();
         all.extend(self.stop_callers.iter().map(|caller| (caller.until, "an answer to a stop")));
         all.extend(self.waiting.iter().map(|start| (start.until, "an answer to a start")));
+        let launching = self.workers.iter().filter_map(|worker| worker.answer_by);
+        all.extend(launching.map(|at| (at, "an answer to a start")));
         all.extend(
             self.workers.iter().filter_map(Worker::kill_due).map(|at| (at, "P8: a SIGKILL")),
         );
@@ -423,6 +428,7 @@ impl Reference {
         let now = self.now.mono;
         self.answer_late_stops();
         self.abandon_late_starts();
+        self.abandon_late_spawns();
         if self.fence_at.is_some_and(|at| at <= now) {
             self.fence_at = self.config.fence_after.map(|after| now + after);
             self.tell_all_to_end(now + self.config.kill_after);
@@ -440,6 +446,7 @@ impl Reference {
 
     /// What follows from how things are, whatever led to it.
     fn settle(&mut self) {
+        self.bound_waits_for_spawns();
         self.kill_what_is_due();
         self.answer_settled_stops();
         self.admit_waiting();

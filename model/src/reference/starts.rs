@@ -180,6 +180,30 @@ impl Reference {
         });
     }
 
+    /// Whoever waits for a program to run does so for a bounded time.
+    pub(super) fn bound_waits_for_spawns(&mut self) {
+        let latest = self.now.mono + self.config.spawn_wait;
+        for worker in &mut self.workers {
+            let waited_for = !worker.callers.is_empty();
+            worker.answer_by = waited_for.then(|| worker.answer_by.unwrap_or(latest));
+        }
+    }
+
+    /// Nobody will know the worker of a start that was refused for taking too long.
+    pub(super) fn abandon_late_spawns(&mut self) {
+        let now = self.now.mono;
+        let late = self.workers.iter().filter(|w| w.answer_by.is_some_and(|at| at <= now));
+        for id in late.map(|worker| worker.id).collect::<Vec<_>>() {
+            if let Some(index) = self.position(id) {
+                let callers = std::mem::take(&mut self.workers[index].callers);
+                self.workers[index].answer_by = None;
+                let wait = self.config.spawn_wait;
+                self.refuse_all(callers, &StartError::NotRunning { wait });
+            }
+            self.tell_to_end(id, Some(now));
+        }
+    }
+
     /// Refuses the waiting starts for which there is a reason.
     pub(super) fn refuse_waiting(
         &mut self,
@@ -215,12 +239,14 @@ impl Reference {
             process: None,
             found: true,
             callers: start.callers,
+            answer_by: None,
             stop: None,
             signalled: None,
             kill_again_at: Mono::default(),
             end: None,
             telling: Telling::Nothing,
         });
+        self.bound_waits_for_spawns();
         Ok(())
     }
 

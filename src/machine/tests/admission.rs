@@ -172,3 +172,45 @@ fn starts_without_a_key_are_never_taken_for_repeats() {
     let workers = [start("job", 1, 1), start("job", 1, 1)].map(|s| agent.run(s));
     assert_ne!(workers[0], workers[1]);
 }
+
+#[test]
+fn a_program_that_does_not_run_in_time_is_not_waited_for_and_ends_once_it_does() {
+    let mut agent = Agent::with(|config| config.spawn_wait = secs(10));
+    let request = agent.start(start("job", 1, 4));
+    let worker = agent.last_spawn();
+    agent.advance(millis(9_999));
+    assert_eq!(agent.answer(request), None);
+    agent.advance(millis(1));
+    assert_eq!(agent.refusal(request), &StartError::NotRunning { wait: secs(10) });
+    assert_eq!(agent.free_slots(), 12, "it may run yet");
+
+    agent.spawned(worker);
+    assert_eq!(agent.signals(worker), [Signal::Kill]);
+    agent.exited(worker, Exit::Signal(9));
+    assert_eq!(agent.free_slots(), 16);
+}
+
+#[test]
+fn a_program_that_could_not_be_run_after_all_leaves_nothing() {
+    let mut agent = Agent::with(|config| config.spawn_wait = secs(10));
+    agent.start(start("job", 1, 4));
+    let worker = agent.last_spawn();
+    agent.advance(secs(10));
+    agent.give(Event::SpawnFailed { worker, error: spawn_error() });
+    assert_eq!(agent.free_slots(), 16);
+    assert_eq!(agent.worker(worker), None);
+}
+
+#[test]
+fn a_repeat_waits_for_a_program_anew() {
+    let mut agent = Agent::with(|config| config.spawn_wait = secs(10));
+    let start = with_key("attempt", start("job", 1, 4));
+    agent.start(start.clone());
+    agent.advance(secs(10));
+    let repeat = agent.start(start);
+    agent.advance(secs(9));
+    assert_eq!(agent.answer(repeat), None);
+    agent.advance(secs(1));
+    assert_eq!(agent.refusal(repeat), &StartError::NotRunning { wait: secs(10) });
+    assert_eq!(agent.spawns().len(), 1);
+}

@@ -30,6 +30,7 @@ pub fn start_status(error: &StartError) -> Status {
         | StartError::ShuttingDown
         | StartError::JournalDown(_)
         | StartError::SupersededStillAlive { .. }
+        | StartError::NotRunning { .. }
         | StartError::NeverRan => Code::Unavailable,
         StartError::Spawn(_) => Code::Internal,
         StartError::KeyReused { .. } => Code::InvalidArgument,

@@ -246,6 +246,7 @@ fn start_label(error: &StartError) -> &'static str {
         StartError::JournalDown(_) => "journal_down",
         StartError::SupersededStillAlive { .. } => "superseded_still_alive",
         StartError::Spawn(_) => "spawn",
+        StartError::NotRunning { .. } => "not_running",
         StartError::NeverRan => "never_ran",
         StartError::KeyReused { .. } => "key_reused",
     }

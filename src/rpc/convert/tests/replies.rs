@@ -1,5 +1,7 @@
 //! The machine's answers: which status each of them is, and that its text arrives.
 
+use std::time::Duration;
+
 use tonic::Code;
 
 use crate::{
@@ -38,6 +40,7 @@ fn told(error: &StartError) -> (Code, &'static [&'static str]) {
         StartError::JournalDown(_) => (Code::Unavailable, &["disk full"]),
         StartError::SupersededStillAlive { .. } => (Code::Unavailable, &["job", "2"]),
         StartError::Spawn(_) => (Code::Internal, &["/bin/worker", "No such file"]),
+        StartError::NotRunning { .. } => (Code::Unavailable, &["10s", "try again"]),
         StartError::NeverRan => (Code::Unavailable, &["never ran", "try again"]),
         StartError::KeyReused { .. } => (Code::InvalidArgument, &["attempt-1", "job"]),
     }
@@ -56,6 +59,7 @@ fn every_refused_start_has_its_code_and_says_why() {
         journal_down().into(),
         StartError::SupersededStillAlive { job: job(), left: 2 },
         SpawnError { program: "/bin/worker".into(), reason: "No such file".into() }.into(),
+        StartError::NotRunning { wait: Duration::from_secs(10) },
         StartError::NeverRan,
         StartError::KeyReused { key: StartKey("attempt-1".into()), job: job() },
     ];
