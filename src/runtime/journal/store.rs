@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{
-    Connection, Error, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, params_from_iter,
-};
+use rusqlite::{Connection, Error, ErrorCode, MAIN_DB, OpenFlags, params_from_iter};
 
 use super::{
     Boots, Checkpoints,
@@ -110,31 +108,43 @@ impl Store {
 
     /// Writes all records, or none.
     pub(super) fn write(&mut self, commit: &Commit, boots: &Boots) -> Result<(), Error> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Prepared once, unlike rusqlite's own transactions, which parse these words each time.
+        let step = |words| self.connection.prepare_cached(words)?.execute(());
+        step("BEGIN IMMEDIATE")?;
+        let written = self.write_records(commit, boots).and_then(|()| step("COMMIT"));
+        if let Err(error) = written {
+            // After some errors there is nothing left to roll back.
+            let _ = step("ROLLBACK");
+            return Err(error);
+        }
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.committed(commit.records.len());
+        }
+        Ok(())
+    }
+
+    /// Within a transaction.
+    fn write_records(&self, commit: &Commit, boots: &Boots) -> Result<(), Error> {
+        let connection = &self.connection;
         if commit.rewrite {
-            transaction.prepare_cached("DELETE FROM worker")?.execute(())?;
-            transaction.prepare_cached("DELETE FROM node")?.execute(())?;
+            connection.prepare_cached("DELETE FROM worker")?.execute(())?;
+            connection.prepare_cached("DELETE FROM node")?.execute(())?;
         }
         for record in &commit.records {
             match record {
                 Record::Worker(worker) => {
                     let values = row::encode(worker, boots.of(worker.id));
-                    transaction
+                    connection
                         .prepare_cached(schema::WRITE)?
                         .execute(params_from_iter(values.iter()))?
                 }
-                Record::Forget(id) => transaction
+                Record::Forget(id) => connection
                     .prepare_cached("DELETE FROM worker WHERE worker_id = ?")?
                     .execute([id.to_string()])?,
-                Record::Draining(draining) => transaction
+                Record::Draining(draining) => connection
                     .prepare_cached("INSERT OR REPLACE INTO node VALUES ('draining', ?)")?
                     .execute([if *draining { "yes" } else { "no" }])?,
             };
-        }
-        transaction.commit()?;
-        if let Some(checkpointer) = &mut self.checkpointer {
-            checkpointer.committed(commit.records.len());
         }
         Ok(())
     }
