@@ -45,10 +45,10 @@ const HEARTBEAT: &str = "HeartbeatNode";
 const STOP: &str = "StopWorker, forced";
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if env::args().nth(1).as_deref() == Some(like_stock::ARGUMENT) {
         return like_stock::serve();
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(compare())
 }
 

@@ -15,6 +15,7 @@ pub const ALL: &[&str] = &[
     "start refused: spawn failed",
     "start refused: superseded while it waited",
     "start refused: superseded workers still alive",
+    "start refused: its program does not run",
     "start repeated under its request id",
     "worker superseded by a newer generation",
     "worker ended before its start was answered",

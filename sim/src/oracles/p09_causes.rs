@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use arroyo_node::{
     ids::{Generation, JobId, WorkerId},
-    machine::{Ask, Shutdown, StopHow},
+    machine::{Ask, Reply, Shutdown, StartError, StopHow},
 };
 
 use super::{Oracle, Verdict};
@@ -54,6 +54,11 @@ impl Oracle for Causes {
             }
             Fact::Asked(Ask::Start(start)) => {
                 self.started.insert((agent, start.job.clone(), start.generation));
+            }
+            // Whom that was about was not said, but nobody has heard of it since.
+            Fact::Answered(Reply::Started(Err(StartError::NotRunning { .. }))) => {
+                let unknown = past.workers.iter().filter(|(_, w)| w.agent == agent && !w.named);
+                self.stopped.extend(unknown.map(|(id, _)| *id));
             }
             Fact::Told(Shutdown::StopWorkers) | Fact::Asked(Ask::Shutdown(_)) => {
                 self.ended.insert(agent);

@@ -44,7 +44,7 @@ impl Behaviour {
         let mut rng = stream_of(seed, Stream::Processes, &who);
         let rng = &mut rng;
         let slow = percent(rng, temper.exec_slow);
-        let exec_after = millis(rng, 1, if slow { 6_000 } else { 30 });
+        let exec_after = hang(millis(rng, 1, if slow { 6_000 } else { 30 }));
         let exec_error = percent(rng, temper.exec_fails).then_some("No such file or directory");
         let answer_after = millis(rng, 1, 40);
         let at_once = percent(rng, temper.dies_at_once);
@@ -72,6 +72,12 @@ impl Behaviour {
             escape: percent(rng, temper.escapes),
         }
     }
+}
+
+/// The slowest of the slow wait for a disk that hangs: longer than any caller does.
+fn hang(exec_after: Duration) -> Duration {
+    let factor = if exec_after > Duration::from_millis(5_500) { 4 } else { 1 };
+    exec_after * factor
 }
 
 fn draw_child(rng: &mut ChaCha8Rng) -> (Duration, Option<Duration>) {
