@@ -78,7 +78,7 @@ async fn serve(
         let _context = side.enter();
         watch_signals(trigger)?;
     }
-    run_with_admin(node, admin, guard, side).await
+    run_with_admin(node, admin, guard, side.clone()).await
 }
 
 /// The first address of a host.

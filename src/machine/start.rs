@@ -93,9 +93,7 @@ impl Machine {
             step.refuse_start(request, error);
         } else if unborn {
             // Being spawned; or, after a restart, it is being found out whether it ever was.
-            self.launching.entry(id).or_default().push(request);
-            self.timers
-                .set_earlier(Timer::AbandonSpawn(id), step.now.mono + self.config.spawn_wait);
+            self.wait_for_spawn(id, vec![request], step);
         } else {
             self.answer_started(request, id, step);
         }
@@ -143,14 +141,19 @@ impl Machine {
         });
         self.roster.insert(worker.clone());
         self.record(Record::Worker(worker), step);
-        self.launching.insert(id, admission.callers);
-        self.timers.set(Timer::AbandonSpawn(id), step.now.mono + self.config.spawn_wait);
+        self.wait_for_spawn(id, admission.callers, step);
         step.effect(Effect::Spawn(Launch {
             worker: id,
             spec: admission.spec,
             admitted_at: step.now.wall,
             env: admission.env,
         }));
+    }
+
+    /// Has these wait along for the program to run, for a bounded time.
+    fn wait_for_spawn(&mut self, id: WorkerId, callers: Vec<RequestId>, step: &Step) {
+        self.launching.entry(id).or_default().extend(callers);
+        self.timers.set_earlier(Timer::AbandonSpawn(id), step.now.mono + self.config.spawn_wait);
     }
 
     fn new_worker_id(&mut self) -> WorkerId {

@@ -86,5 +86,6 @@ async fn a_shutdown_says_what_becomes_of_the_workers() {
         assert_eq!(ask, Ask::Shutdown(how));
         node.inbox.answer(request, Reply::ShuttingDown);
         soon("the answer", call).await.expect("the call ran").expect("begun");
+        assert_eq!(node.inbox.take(), None, "nobody waits to hear that it has left");
     }
 }

@@ -80,10 +80,7 @@ impl Stage {
         let (agent_address, view) = (node.address().to_string(), node.view());
         let (trigger, guard) = shutdown_channel();
         let admin = AdminServer::plain(admin)?;
-        let agent =
-            tokio::spawn(
-                async move { run_with_admin(node, admin, guard, &Handle::current()).await },
-            );
+        let agent = tokio::spawn(run_with_admin(node, admin, guard, Handle::current()));
         let stage = Self {
             controller,
             controller_address,

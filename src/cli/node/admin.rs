@@ -132,7 +132,7 @@ pub(in crate::cli) async fn run_with_admin(
     node: BoundNode,
     admin: AdminServer,
     guard: ShutdownGuard,
-    side: &Handle,
+    side: Handle,
 ) -> anyhow::Result<()> {
     let state = AdminState {
         view: node.view(),

@@ -154,7 +154,7 @@ impl BoundNode {
     /// Serves, registers and supervises until `shutdown_guard` tells it to end, and it has.
     ///
     /// # Errors
-    /// The server failed while the agent ran.
+    /// The server failed while the agent ran, or the driver panicked.
     pub async fn run(self, mut shutdown_guard: ShutdownGuard) -> anyhow::Result<()> {
         let mailbox = self.service.mailbox.clone();
         let (driver_ended, stop_serving) = oneshot::channel::<()>();
