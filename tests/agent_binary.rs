@@ -430,6 +430,24 @@ async fn a_worker_is_given_the_agents_configuration_files() {
     assert_eq!(argv, [PROGRAM, "-c", file, "--config-dir", dir, "worker"]);
 }
 
+/// Where the kernel knows such a wish, the agent and its shim run as soon as they wake up; their workers
+/// have what everybody has.
+#[tokio::test]
+async fn who_supervises_has_a_short_time_slice_and_no_worker_has() {
+    let home = Home::new();
+    let recorder = Recorder::start().await;
+    let agent = home.run(&recorder.url(), &[]).await;
+    let Some(usual) = processes::time_slice(std::process::id()) else {
+        println!("left out: this kernel has no time slices to choose, or does not show them");
+        return;
+    };
+    let worker = agent.start(home.request("job", 1, &[])).await;
+    let worker = agent.worker(worker).await.pid;
+    let shim = home.shim().unwrap().pid;
+    let slices = [agent.program.pid(), shim, worker].map(|pid| processes::time_slice(pid).unwrap());
+    assert_eq!(slices, [100_000, 100_000, usual]);
+}
+
 /// A commit waits half a second for somebody else's lock.
 #[tokio::test]
 async fn who_comes_while_a_commit_is_waited_for_does_not_wait_along() {

@@ -26,7 +26,10 @@ use super::{Exit, Failure, Options, logging};
 use crate::{
     config::{self, Loaded, Places, Source},
     machine::Shutdown,
-    runtime::shutdown::{ShutdownTrigger, shutdown_channel},
+    runtime::{
+        shutdown::{ShutdownTrigger, shutdown_channel},
+        time_slice,
+    },
 };
 
 pub(super) use admin::{AdminServer, bind_admin, run_with_admin};
@@ -58,6 +61,8 @@ impl Args {
         let admin = side.block_on(admin::bind(&settings))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
+        // A kernel that does not know it, or a sandbox that forbids it, takes nothing but promptness.
+        let _ = time_slice::shorten();
         runtime.block_on(serve(&settings, options, admin, side.handle()))?;
         Ok(Exit::Ok)
     }

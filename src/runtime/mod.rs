@@ -19,6 +19,7 @@ mod set_aside;
 pub mod shutdown;
 mod standby;
 pub mod state_dir;
+pub mod time_slice;
 pub mod tls;
 
 pub use notice::Notice;

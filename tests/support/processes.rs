@@ -69,6 +69,19 @@ impl Drop for Mark {
     }
 }
 
+/// The time slice of a process's first thread, in nanoseconds; `None`: the kernel does not show it, or is
+/// older than 6.12, where nobody can choose one.
+pub fn time_slice(pid: u32) -> Option<u64> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    if (numbers.next()?, numbers.next()?) < (6, 12) {
+        return None;
+    }
+    let figures = fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
+    let slice = figures.lines().find(|line| line.starts_with("se.slice"))?;
+    slice.split(':').nth(1)?.trim().parse().ok()
+}
+
 /// Kills these until there are none, and none can come of a process that has yet to show what it is.
 pub fn kill_until_none_is_left(find: impl Fn() -> Vec<Process>) {
     let deadline = Instant::now() + Duration::from_secs(10);

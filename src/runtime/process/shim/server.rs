@@ -33,6 +33,7 @@ use super::{
 use crate::{
     ids::WorkerId,
     machine::{Exit, Process, Signal},
+    runtime::time_slice,
 };
 
 /// How a shim is run.
@@ -64,6 +65,8 @@ pub fn serve(options: &ShimOptions) -> io::Result<()> {
     daemon::sign(&mut lock);
     let children = daemon::settle()?;
     raise_descriptor_limit()?;
+    // Where that cannot be had, it is only less prompt.
+    let _ = time_slice::shorten();
     let engine = Engine::new(Reaper::This)?;
     let socket = options.state_dir.join(socket::NAME);
     let shim = Shim {
