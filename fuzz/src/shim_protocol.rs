@@ -64,7 +64,7 @@ fn spawn(bytes: &[u8]) {
     let Ok((image, label)) = payload::read(bytes) else { return };
     let lists = [&image.candidates, &image.argv, &image.envp];
     let strings = lists.into_iter().flatten().chain(&image.cwd);
-    let length: usize = strings.map(|string| string.as_bytes().len()).sum();
+    let length: usize = strings.map(|string| string.count_bytes()).sum();
     assert!(length + label.len() <= bytes.len());
     let written = payload::write(&image, label.clone());
     assert_eq!(payload::read(&written).ok(), Some((image, label)));

@@ -1,7 +1,7 @@
 //! Supervises real worker processes: the port [`Processes`](super::ports::Processes).
 //!
 //! ```text
-//!  command ─▶ what to execute     spawn ─▶ executes it     pidfd, procfs ─▶ who is who
+//!  recipe ─▶ what to execute      spawn ─▶ executes it     pidfd, procfs ─▶ who is who
 //!                     tree ─▶ whose is a process
 //!                        ╲        │        ╱
 //!                          engine (+ clear)
@@ -17,6 +17,7 @@ mod in_process;
 mod inspect;
 mod pidfd;
 mod procfs;
+mod recipe;
 pub mod shim;
 mod spawn;
 mod supervised;
@@ -26,7 +27,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use command::{CommandError, Image, Inherited, WorkerCommand};
+pub use command::{CommandError, Image, WorkerCommand};
 pub use descriptors::raise_descriptor_limit;
 pub use in_process::{InProcess, ProcessesConfig};
 pub use inspect::{Marked, alive_of, alive_with, identify, send_signal};

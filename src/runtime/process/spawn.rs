@@ -12,13 +12,16 @@
 //! to be closed.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, c_char, c_int, c_void},
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
     ptr,
-    sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -368,7 +371,7 @@ fn above_stdio(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+fn pointers(strings: &[Arc<CStr>]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }
 
@@ -398,6 +401,7 @@ fn describe((step, error): (Step, io::Error), image: &Image) -> String {
 #[cfg(test)]
 mod tests {
     use std::{
+        ffi::CString,
         io::{Read as _, Seek as _},
         thread,
         time::Duration,
@@ -413,7 +417,7 @@ mod tests {
     fn shell(script: &str) -> Image {
         Image {
             candidates: vec![c"/bin/sh".into()],
-            argv: vec![c"sh".into(), c"-c".into(), CString::new(script).unwrap()],
+            argv: vec![c"sh".into(), c"-c".into(), CString::new(script).unwrap().into()],
             envp: Vec::new(),
             cwd: None,
         }

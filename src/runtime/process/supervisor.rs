@@ -18,15 +18,16 @@ use nix::{
 };
 
 use super::{
-    command::Inherited,
+    command::CommandError,
     engine::{Adoption, Engine, Notice, Reaper},
     in_process::ProcessesConfig,
     pidfd::Pidfd,
+    recipe::{Inherited, Recipe},
 };
 use crate::{
     ids::WorkerId,
     machine::{Event, Launch, Process, Signal, SpawnError},
-    runtime::ports::Events,
+    runtime::{ports::Events, time_slice},
 };
 
 /// What the thread is told to do.
@@ -69,7 +70,7 @@ pub(super) struct UnclearSpawn {
 pub(super) struct Supervisor {
     engine: Engine,
     config: ProcessesConfig,
-    inherited: Inherited,
+    recipe: Result<Recipe, CommandError>,
     events: Events,
     orders: mpsc::Receiver<Order>,
     wake: Arc<EventFd>,
@@ -89,8 +90,8 @@ impl Supervisor {
     ) -> io::Result<Self> {
         Ok(Self {
             engine: Engine::new(Reaper::Another)?,
+            recipe: Recipe::new(&config.command, &Inherited::capture()),
             config,
-            inherited: Inherited::capture(),
             events,
             orders,
             wake,
@@ -102,6 +103,8 @@ impl Supervisor {
 
     /// Returns when the other end of the orders is gone.
     pub(super) fn run(mut self) {
+        // Where that cannot be had, it is only less prompt.
+        let _ = time_slice::shorten();
         while self.take_orders() {
             self.try_again();
             for notice in self.engine.turn() {
@@ -178,7 +181,8 @@ impl Supervisor {
     }
 
     fn try_spawn(&mut self, launch: &Launch) -> Result<Process, String> {
-        let image = self.config.command.image(launch, &self.inherited);
+        let image = self.recipe.as_ref().map_err(Clone::clone);
+        let image = image.and_then(|recipe| recipe.image(launch));
         let image = image.map_err(|error| error.to_string())?;
         let output = self.config.output.open(launch.worker).map_err(|error| error.to_string())?;
         self.engine.spawn(launch.worker, &image, output.stdout.as_fd(), output.stderr.as_fd())

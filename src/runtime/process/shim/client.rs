@@ -21,9 +21,10 @@ use tokio::{io::unix::AsyncFd, sync::Notify, task::AbortHandle, time::sleep};
 
 use super::{
     super::{
-        command::Inherited,
+        command::CommandError,
         in_process::{InProcess, ProcessesConfig},
         pidfd::Pidfd,
+        recipe::{Inherited, Recipe},
         supervisor::{self, UnclearSpawn},
     },
     books::{Adopted, Books, Estate, Lost, Order, Route},
@@ -109,7 +110,7 @@ pub struct ShimProcesses {
 struct Shared {
     config: ProcessesConfig,
     shim: ShimConfig,
-    inherited: Inherited,
+    recipe: Result<Recipe, CommandError>,
     events: Events,
     state: Mutex<State>,
     /// The link has become clogged.
@@ -142,9 +143,9 @@ impl ShimProcesses {
         let mut books = Books::default();
         books.compare(&known);
         let shared = Arc::new(Shared {
+            recipe: Recipe::new(&config.command, &Inherited::capture()),
             config,
             shim,
-            inherited: Inherited::capture(),
             events,
             state: Mutex::new(State { books, link: Some(link) }),
             clogged: Notify::new(),
@@ -340,7 +341,8 @@ impl Shared {
         launch: &Launch,
         version: u32,
     ) -> Result<(protocol::Spawn, Vec<OwnedFd>), String> {
-        let image = self.config.command.image(launch, &self.inherited);
+        let image = self.recipe.as_ref().map_err(Clone::clone);
+        let image = image.and_then(|recipe| recipe.image(launch));
         let image = image.map_err(|error| error.to_string())?;
         let packed = payload::pack(&image, label::write(launch), version);
         let packed = packed.map_err(|error| error.to_string())?;

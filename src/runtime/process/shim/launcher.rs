@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io::{self, Read as _, Seek as _},
     os::{
@@ -10,6 +10,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{self, Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -196,7 +197,8 @@ fn interested(of: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncFd<Owne
 }
 
 fn image(config: &ShimConfig) -> io::Result<Image> {
-    let c_string = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
+    let c_string =
+        |bytes: &[u8]| CString::new(bytes).map(Arc::<CStr>::from).map_err(io::Error::other);
     let state_dir = path::absolute(&config.state_dir)?;
     let program = if config.program == Path::new(ShimConfig::THIS_PROGRAM) {
         config.program.clone()

@@ -2,10 +2,11 @@
 //! short it travels in the message; if not, as a sealed memfd, which cannot change meanwhile.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::fs::FileExt as _},
+    sync::Arc,
 };
 
 use nix::{
@@ -108,7 +109,7 @@ pub fn write(image: &Image, label: Vec<u8>) -> Vec<u8> {
         candidates: join(&image.candidates),
         argv: join(&image.argv),
         envp: join(&image.envp),
-        cwd: image.cwd.as_ref().map(|cwd| cwd.as_bytes().to_vec()),
+        cwd: image.cwd.as_ref().map(|cwd| cwd.to_bytes().to_vec()),
     };
     form.encode_to_vec()
 }
@@ -123,22 +124,22 @@ pub fn read(bytes: &[u8]) -> io::Result<(Image, Vec<u8>)> {
         candidates: split(&form.candidates),
         argv: split(&form.argv),
         envp: split(&form.envp),
-        cwd: form.cwd.map(CString::new).transpose()?,
+        cwd: form.cwd.map(CString::new).transpose()?.map(Arc::from),
     };
     Ok((image, form.label))
 }
 
-fn join(strings: &[CString]) -> Vec<u8> {
-    let length = strings.iter().map(|string| string.as_bytes_with_nul().len()).sum();
+fn join(strings: &[Arc<CStr>]) -> Vec<u8> {
+    let length = strings.iter().map(|string| string.count_bytes() + 1).sum();
     let mut joined = Vec::with_capacity(length);
-    strings.iter().for_each(|string| joined.extend(string.as_bytes_with_nul()));
+    strings.iter().for_each(|string| joined.extend(string.to_bytes_with_nul()));
     joined
 }
 
 /// What follows the last zero byte is no string, and is left out.
-fn split(joined: &[u8]) -> Vec<CString> {
+fn split(joined: &[u8]) -> Vec<Arc<CStr>> {
     let strings = joined.split_inclusive(|&byte| byte == 0);
-    strings.filter_map(|string| CString::from_vec_with_nul(string.to_vec()).ok()).collect()
+    strings.filter_map(|string| CStr::from_bytes_with_nul(string).ok().map(Arc::from)).collect()
 }
 
 #[cfg(test)]
@@ -147,23 +148,23 @@ mod tests {
 
     use super::*;
 
-    fn image(cwd: Option<CString>, length: usize) -> Image {
+    fn image(cwd: Option<&CStr>, length: usize) -> Image {
         let big = CString::new(vec![b'x'; length]).unwrap();
         Image {
             candidates: vec![c"/bin/one".into(), c"/bin/two".into()],
             argv: vec![c"one".into(), c"".into(), c"two words".into()],
-            envp: vec![c"A=1".into(), big],
-            cwd,
+            envp: vec![c"A=1".into(), big.into()],
+            cwd: cwd.map(Arc::from),
         }
     }
 
     #[test]
     fn a_payload_arrives_as_it_was_sent() {
-        for cwd in [None, Some(c"/".into())] {
+        for cwd in [None, Some(c"/")] {
             for (length, version, in_message) in
                 [(1_000, 2, true), (1_000, 1, false), (1_000_000, 2, false)]
             {
-                let image = image(cwd.clone(), length);
+                let image = image(cwd, length);
                 let packed = pack(&image, b"label".to_vec(), version).unwrap();
                 assert_eq!(packed.descriptor.is_none(), in_message);
                 assert_eq!(packed.inline.is_empty(), !in_message);

@@ -37,7 +37,7 @@ fn plays_the_replaced_program() {
     }
     fs::remove_file(env::current_exe().unwrap()).unwrap();
     let image = Image {
-        candidates: vec![std::ffi::CString::new(ShimConfig::THIS_PROGRAM).unwrap()],
+        candidates: vec![std::ffi::CString::new(ShimConfig::THIS_PROGRAM).unwrap().into()],
         argv: vec![c"program".into(), c"--list".into()],
         envp: Vec::new(),
         cwd: None,

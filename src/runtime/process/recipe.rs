@@ -1,0 +1,239 @@
+//! From a [`Launch`] to an [`Image`]. What all workers have in common is worked out once, since every
+//! StartWorker waits for this.
+//!
+//! ```text
+//!  environment, later wins:
+//!    this process's own, but for ARROYO_NODE__*   (settings of the agent, which a stock worker
+//!                                                  need not understand)
+//!    the variables of the StartWorker
+//!    RUST_LOG=info  ARROYO__WORKER__ID  ARROYO__WORKER__TASK_SLOTS  ARROYO__ADMIN__HTTP_PORT=0
+//!    JOB_ID  RUN_ID  GENERATION  [PIPELINE_ID]
+//! ```
+//!
+//! Nothing here touches the system but [`Inherited::capture`]; the same input gives the same
+//! bytes in the same order.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{CStr, CString, OsStr, OsString},
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    command::{CommandError, Image, WorkerCommand},
+    procfs::WORKER_ID_VARIABLE,
+};
+use crate::machine::Launch;
+
+const OWN_PREFIX: &[u8] = b"ARROYO_NODE__";
+
+/// What workers inherit of the process that starts them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Inherited {
+    /// Its environment.
+    env: BTreeMap<OsString, OsString>,
+    /// Its working directory; `None`: unknown, since it has been deleted.
+    cwd: Option<PathBuf>,
+}
+
+impl Inherited {
+    /// Reads them of this process.
+    pub(super) fn capture() -> Self {
+        Self { env: env::vars_os().collect(), cwd: env::current_dir().ok() }
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        match &self.cwd {
+            Some(cwd) => cwd.join(path),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// How a worker's image is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Recipe {
+    candidates: Vec<Arc<CStr>>,
+    argv: Vec<Arc<CStr>>,
+    /// Of the environment, what does not depend on the worker: `NAME=value`, by name.
+    env: BTreeMap<Vec<u8>, Arc<CStr>>,
+    cwd: Option<Arc<CStr>>,
+}
+
+impl Recipe {
+    /// The recipe for this command, run by a process that has these to leave to it.
+    pub(super) fn new(
+        command: &WorkerCommand,
+        inherited: &Inherited,
+    ) -> Result<Self, CommandError> {
+        let own_name = command.program.as_os_str().as_bytes();
+        let args = command.args.iter().map(|arg| arg.as_bytes());
+        let cwd = match &command.cwd {
+            Some(cwd) => Some(inherited.absolute(cwd)),
+            None => inherited.cwd.clone(),
+        };
+        let env = inherited.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let env = env.filter(|(name, _)| !name.starts_with(OWN_PREFIX));
+        Ok(Self {
+            candidates: candidates(&command.program, inherited)?,
+            argv: [own_name].into_iter().chain(args).map(c_string).collect::<Result<_, _>>()?,
+            env: env
+                .map(|(name, value)| Ok((name.to_owned(), variable(name, value)?)))
+                .collect::<Result<_, _>>()?,
+            cwd: cwd.map(|path| c_string(path.into_os_string().into_vec())).transpose()?,
+        })
+    }
+
+    /// Everything that `execve` needs to run that worker.
+    pub(super) fn image(&self, launch: &Launch) -> Result<Image, CommandError> {
+        let common = self.env.iter().map(|(name, variable)| (name.as_slice(), variable.clone()));
+        let mut env: BTreeMap<&[u8], Arc<CStr>> = common.collect();
+        for (name, value) in &launch.env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(CommandError::Name(name.clone()));
+            }
+            env.insert(name.as_bytes(), variable(name.as_bytes(), value.as_bytes())?);
+        }
+        for (name, value) in worker_variables(launch) {
+            env.insert(name.as_bytes(), variable(name.as_bytes(), value.as_bytes())?);
+        }
+        Ok(Image {
+            candidates: self.candidates.clone(),
+            argv: self.argv.clone(),
+            envp: env.into_values().collect(),
+            cwd: self.cwd.clone(),
+        })
+    }
+}
+
+/// The paths at which a program may be, in the order of `execvp`.
+fn candidates(program: &Path, inherited: &Inherited) -> Result<Vec<Arc<CStr>>, CommandError> {
+    let bytes = program.as_os_str().as_bytes();
+    if bytes.is_empty() {
+        return Err(CommandError::NoProgram);
+    }
+    let paths = if bytes.contains(&b'/') {
+        vec![inherited.absolute(program)]
+    } else {
+        let search = inherited.env.get(OsStr::new("PATH"));
+        let search = search.map_or(OsStr::new("/bin:/usr/bin"), OsString::as_os_str);
+        env::split_paths(search).map(|dir| inherited.absolute(&dir.join(program))).collect()
+    };
+    paths.into_iter().map(|path| c_string(path.into_os_string().into_vec())).collect()
+}
+
+/// The variables that every worker is given. Both of RUN_ID (0.15) and GENERATION (0.16), since
+/// no version minds the other's.
+fn worker_variables(launch: &Launch) -> Vec<(&'static str, String)> {
+    let spec = &launch.spec;
+    let mut variables = vec![
+        ("RUST_LOG", "info".to_owned()),
+        (WORKER_ID_VARIABLE, launch.worker.to_string()),
+        ("ARROYO__WORKER__TASK_SLOTS", spec.slots.to_string()),
+        ("ARROYO__ADMIN__HTTP_PORT", "0".to_owned()),
+        ("JOB_ID", spec.job.to_string()),
+        ("RUN_ID", spec.generation.to_string()),
+        ("GENERATION", spec.generation.to_string()),
+    ];
+    variables.extend(spec.pipeline.iter().map(|pipeline| ("PIPELINE_ID", pipeline.to_string())));
+    variables
+}
+
+fn variable(name: &[u8], value: &[u8]) -> Result<Arc<CStr>, CommandError> {
+    c_string([name, b"=", value].concat())
+}
+
+fn c_string(bytes: impl Into<Vec<u8>>) -> Result<Arc<CStr>, CommandError> {
+    CString::new(bytes).map(Arc::from).map_err(|_| CommandError::ZeroByte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::launch, *};
+    use crate::ids::{PipelineId, WorkerId};
+
+    fn inherited(env: &[(&str, &str)]) -> Inherited {
+        let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Inherited { env, cwd: Some("/start".into()) }
+    }
+
+    fn image(program: &str, launch: &Launch, inherited: &Inherited) -> Result<Image, CommandError> {
+        Recipe::new(&WorkerCommand::new(program), inherited)?.image(launch)
+    }
+
+    fn texts(list: &[Arc<CStr>]) -> Vec<&str> {
+        list.iter().map(|text| text.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_environment_is_what_stock_gives_key_by_key() {
+        let mut launch = launch(WorkerId(7));
+        launch.env = [("LEVEL", "request"), ("RUST_LOG", "trace"), ("JOB_ID", "forged")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let inherited = inherited(&[
+            ("HOME", "/root"),
+            ("LEVEL", "inherited"),
+            ("ARROYO__CONTROLLER_ENDPOINT", "http://c:5116"),
+            ("ARROYO_NODE__SECRET", "ours"),
+            ("ARROYO__WORKER__ID", "1"),
+        ]);
+        let mut expected = vec![
+            "ARROYO__ADMIN__HTTP_PORT=0",
+            "ARROYO__CONTROLLER_ENDPOINT=http://c:5116",
+            "ARROYO__WORKER__ID=7",
+            "ARROYO__WORKER__TASK_SLOTS=2",
+            "GENERATION=3",
+            "HOME=/root",
+            "JOB_ID=job",
+            "LEVEL=request",
+            "RUN_ID=3",
+            "RUST_LOG=info",
+        ];
+        let made = image("/bin/arroyo", &launch, &inherited).unwrap();
+        assert_eq!(texts(&made.envp), expected);
+
+        let mut spec = (*launch.spec).clone();
+        spec.pipeline = Some(PipelineId::new("pipe"));
+        launch.spec = Arc::new(spec);
+        expected.insert(8, "PIPELINE_ID=pipe");
+        let made = image("/bin/arroyo", &launch, &inherited).unwrap();
+        assert_eq!(texts(&made.envp), expected);
+    }
+
+    #[test]
+    fn the_arguments_begin_with_the_program_as_configured() {
+        let image = image("bin/arroyo", &launch(WorkerId(1)), &inherited(&[])).unwrap();
+        assert_eq!(texts(&image.argv), ["bin/arroyo", "worker"]);
+        assert_eq!(texts(&image.candidates), ["/start/bin/arroyo"]);
+        assert_eq!(image.cwd.as_deref(), Some(c"/start"));
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_for_on_path() {
+        let path = inherited(&[("PATH", "/usr/local/bin::tools:/bin")]);
+        let image = image("arroyo", &launch(WorkerId(1)), &path).unwrap();
+        // An empty entry means the current directory.
+        assert_eq!(
+            texts(&image.candidates),
+            ["/usr/local/bin/arroyo", "/start/arroyo", "/start/tools/arroyo", "/bin/arroyo"]
+        );
+    }
+
+    #[test]
+    fn what_execve_cannot_take_is_refused_without_showing_values() {
+        let refusal = |name: &str, value: &str| {
+            let mut launch = launch(WorkerId(1));
+            launch.env = [(name.to_owned(), value.to_owned())].into();
+            image("/bin/true", &launch, &inherited(&[])).unwrap_err()
+        };
+        assert_eq!(refusal("A=B", ""), CommandError::Name("A=B".into()));
+        assert_eq!(refusal("", "x"), CommandError::Name(String::new()));
+        assert!(!refusal("KEY", "secret\0").to_string().contains("secret"));
+        let none = image("", &launch(WorkerId(1)), &inherited(&[]));
+        assert_eq!(none.unwrap_err(), CommandError::NoProgram);
+    }
+}
