@@ -13,10 +13,11 @@
 //!
 //! Whoever drives it keeps these rules ([`crate::runtime`] does, and so do the simulators):
 //!
-//! 1. [`Event::Begin`] comes first, once the agent can be reached.
+//! 1. [`Event::Begin`] comes first, once the agent can be reached, and is a batch of its own.
 //! 2. One mutation, then drain: after one or more calls of [`Machine::handle`] with the same
 //!    [`Effects`], the [`Commit`] is made durable, and only then are the effects executed, in order.
-//!    No effect is visible outside before what it rests on is durable.
+//!    No effect is visible outside before what it rests on is durable; those that rest on earlier
+//!    commits alone [may go first](Effects::take_early).
 //! 3. If the commit fails, [`Event::JournalFailed`] is handed in, then every effect that
 //!    [awaits the commit](Effect::awaits_commit) as [`Event::NotDurable`]; the others are executed.
 //!    After a [rewriting](Commit::rewrite) commit that succeeds: [`Event::JournalRestored`].

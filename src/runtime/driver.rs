@@ -4,6 +4,7 @@
 //!        ┌──────────────────────────────────────────────────────────────┐
 //!        ▼                                                              │
 //!  wait for an event ─▶ handle it and all that are ready ─▶ commit ─▶ execute
+//!                                                     └─▶ answers that rest on earlier commits
 //! ```
 //!
 //! The same driver runs in production and in the simulator; only its ports differ. It never waits
@@ -80,10 +81,10 @@ impl Driver {
 
     /// Runs until the machine has finished. To be called once the agent can be reached.
     pub async fn run(mut self) {
-        self.turn(Event::Begin);
+        self.turn(Event::Begin, 1).await;
         while !self.finished {
             let event = self.next_event().await;
-            self.turn(event);
+            self.turn(event, BATCH).await;
         }
     }
 
@@ -101,13 +102,13 @@ impl Driver {
         }
     }
 
-    /// Handles this event and whatever else is ready, as one batch.
-    fn turn(&mut self, first: Event) {
+    /// Handles this event and whatever else is ready, up to so many, as one batch.
+    async fn turn(&mut self, first: Event, most: usize) {
         let now = self.clock.now();
         let mut effects = Effects::default();
         self.handle(now, first, &mut effects);
         let mut events = 1;
-        while events < BATCH
+        while events < most
             && let Some(event) = self.executor.inbox.take()
         {
             self.handle(now, event, &mut effects);
@@ -118,7 +119,7 @@ impl Driver {
             self.publish();
         }
         while !effects.is_empty() {
-            effects = self.settle(now, effects);
+            effects = self.settle(now, effects).await;
         }
     }
 
@@ -134,7 +135,10 @@ impl Driver {
     }
 
     /// Commits, then executes. Returns what the machine makes of the commit's result.
-    fn settle(&mut self, now: Now, batch: Effects) -> Effects {
+    async fn settle(&mut self, now: Now, mut batch: Effects) -> Effects {
+        if !batch.commit.is_empty() {
+            self.answer_early(now, &mut batch).await;
+        }
         let mut next = Effects::default();
         let committed = self.commit(&batch);
         if let Err(error) = &committed {
@@ -148,12 +152,29 @@ impl Driver {
             if committed.is_err() && effect.awaits_commit() {
                 self.handle(now, Event::NotDurable(Box::new(effect)), &mut next);
             } else {
-                self.observer.effect(now, &effect);
-                self.finished |= effect == Effect::Finish;
-                self.executor.execute(effect);
+                self.execute(now, effect);
             }
         }
         next
+    }
+
+    /// Answers whom no commit concerns, and lets the answers leave before this thread is kept by one.
+    async fn answer_early(&mut self, now: Now, batch: &mut Effects) {
+        let early = batch.take_early();
+        if early.is_empty() {
+            return;
+        }
+        self.publish();
+        for effect in early {
+            self.execute(now, effect);
+        }
+        tokio::task::yield_now().await;
+    }
+
+    fn execute(&mut self, now: Now, effect: Effect) {
+        self.observer.effect(now, &effect);
+        self.finished |= effect == Effect::Finish;
+        self.executor.execute(effect);
     }
 
     fn commit(&mut self, batch: &Effects) -> Result<(), String> {
@@ -166,3 +187,6 @@ impl Driver {
         result.map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

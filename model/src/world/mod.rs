@@ -251,7 +251,11 @@ impl World {
     }
 
     /// Commits, then executes. Returns what the machine makes of it, unless the agent is killed.
-    fn settle(&mut self, batch: Effects) -> Result<Effects, Killed> {
+    fn settle(&mut self, mut batch: Effects) -> Result<Effects, Killed> {
+        for effect in batch.take_early() {
+            self.live_on()?;
+            self.carry_out(effect);
+        }
         let mut next = Effects::default();
         let committed = self.journal.commit(&batch.commit);
         self.trace.push(|| Line::Commit(batch.commit.clone(), committed.is_ok()));
@@ -266,19 +270,29 @@ impl World {
             self.promises.sees_durable();
         }
         for effect in batch.effects {
-            match &mut self.doom {
-                Some(Doom { after: 0, reboot }) => return Err(Killed { reboot: *reboot }),
-                Some(doom) => doom.after -= 1,
-                None => {}
-            }
+            self.live_on()?;
             if committed.is_err() && effect.awaits_commit() {
                 self.handle(Event::NotDurable(Box::new(effect)), &mut next);
             } else {
-                self.trace.push(|| Line::Effect(effect.clone()));
-                self.execute(effect);
+                self.carry_out(effect);
             }
         }
         Ok(next)
+    }
+
+    /// Unless its hour has come.
+    fn live_on(&mut self) -> Result<(), Killed> {
+        match &mut self.doom {
+            Some(Doom { after: 0, reboot }) => return Err(Killed { reboot: *reboot }),
+            Some(doom) => doom.after -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        self.trace.push(|| Line::Effect(effect.clone()));
+        self.execute(effect);
     }
 
     fn execute(&mut self, effect: Effect) {
