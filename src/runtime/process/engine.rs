@@ -32,7 +32,7 @@ use super::{
     command::Image,
     pidfd::Pidfd,
     procfs::{self, Table},
-    spawn::{Spawned, Spawner},
+    spawn::{Dispositions, Spawned, Spawner},
     supervised::{Leader, Supervised, Task, Watch},
     tree::{self, Kin},
 };
@@ -93,7 +93,10 @@ impl Engine {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             reaper,
-            spawner: Spawner::new()?,
+            spawner: Spawner::new(match reaper {
+                Reaper::Another => Dispositions::MayChange,
+                Reaper::This => Dispositions::Settled,
+            })?,
             workers: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next_token: 0,

@@ -1,7 +1,7 @@
 //! Supervises real worker processes: the port [`Processes`](super::ports::Processes).
 //!
 //! ```text
-//!  recipe ─▶ what to execute      spawn ─▶ executes it     pidfd, procfs ─▶ who is who
+//!  recipe ─▶ what to execute      spawn, child ─▶ execute it     pidfd, procfs ─▶ who is who
 //!                     tree ─▶ whose is a process
 //!                        ╲        │        ╱
 //!                          engine (+ clear)
@@ -9,6 +9,7 @@
 //!       supervisor, in_process         shim ─ ─ ─ client, in the agent
 //! ```
 
+mod child;
 mod clear;
 mod command;
 mod descriptors;
@@ -22,6 +23,7 @@ pub mod shim;
 mod spawn;
 mod supervised;
 mod supervisor;
+mod ticks;
 mod tree;
 
 #[cfg(test)]

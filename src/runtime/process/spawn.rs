@@ -2,14 +2,13 @@
 //!
 //! ```text
 //!  parent: block signals ─ clone(VM|FILES|VFORK|PIDFD) ─ ─ suspended ─ ─ ─▶ read failure, unblock
-//!  child:       └▶ own descriptors, start time, setsid, stdio, cwd, signals ─ execve │ or _exit
+//!  child.rs:    └▶ own descriptors, start time, setsid, stdio, cwd, signals ─ execve │ or _exit
 //! ```
 //!
 //! Parent and child share all memory until the child calls `execve` or `_exit`, and only the
-//! thread that cloned is suspended: so the child may do nothing but make system calls and write
-//! to what was prepared for it. They share the table of descriptors until the child takes a copy of
-//! the few that it needs: a supervisor has a descriptor for each live worker, and none is copied only
-//! to be closed.
+//! thread that cloned is suspended. They share the table of descriptors until the child takes a copy
+//! of the few that it needs: a supervisor has a descriptor for each live worker, and none is copied
+//! only to be closed.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
@@ -20,17 +19,22 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::{
+    child::{
+        Birth, Failure, NOTE_BYTES, Order, Step, all_signals, child, has_close_range,
+        signals_not_default,
+    },
     command::Image,
     descriptors::limit_before,
     pidfd::Pidfd,
-    procfs::{self, Stat},
+    procfs,
+    ticks::TickClock,
 };
 use crate::machine::Process;
 
@@ -51,13 +55,26 @@ pub(super) struct Spawner {
     output: [OwnedFd; 2],
     /// The first descriptor that no child needs; `None`: the kernel cannot leave any out.
     needless_from: Option<c_int>,
+    /// What each child sets to its default.
+    signals: Vec<c_int>,
+    /// `None`: `/proc` tells another time.
+    clock: Option<TickClock>,
+    /// Whether `/proc` was seen to tell the same.
+    clock_agrees: bool,
 }
 
-/// The line of `/proc/PID/stat` has about 50 numbers and a name of at most 64 bytes.
-const NOTE_BYTES: usize = 2048;
+/// Whether the dispositions of signals may change while a spawner is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dispositions {
+    /// This process has code that is not ours.
+    MayChange,
+    /// They are what they will ever be, and no handler does anything: what is default already need not be
+    /// made so for each child.
+    Settled,
+}
 
 impl Spawner {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(dispositions: Dispositions) -> io::Result<Self> {
         const STACK_BYTES: usize = 64 * 1024;
         let null = above_stdio(File::open("/dev/null")?.as_fd())?;
         let output = [above_stdio(null.as_fd())?, above_stdio(null.as_fd())?];
@@ -68,6 +85,12 @@ impl Spawner {
             null,
             output,
             needless_from: highest.map(|fd| fd + 1).filter(|_| has_close_range()),
+            signals: match dispositions {
+                Dispositions::MayChange => all_signals(),
+                Dispositions::Settled => signals_not_default(),
+            },
+            clock: TickClock::new(),
+            clock_agrees: false,
         })
     }
 
@@ -85,6 +108,7 @@ impl Spawner {
         }
         let (candidates, argv, envp) =
             (pointers(&image.candidates), pointers(&image.argv), pointers(&image.envp));
+        let before = self.clock.and_then(|clock| clock.now().ok());
         let order = Order {
             candidates: candidates.as_ptr(),
             argv: argv.as_ptr(),
@@ -92,11 +116,15 @@ impl Spawner {
             cwd: image.cwd.as_ref().map_or(ptr::null(), |cwd| cwd.as_ptr()),
             stdio: [&self.null, &self.output[0], &self.output[1]].map(AsRawFd::as_raw_fd),
             needless_from: self.needless_from,
-            note: self.note.as_mut_ptr(),
-            note_bytes: AtomicUsize::new(0),
+            birth: Birth {
+                clock: self.clock.filter(|_| self.clock_agrees).zip(before),
+                same_tick: AtomicBool::new(false),
+                note: self.note.as_mut_ptr(),
+                note_bytes: AtomicUsize::new(0),
+            },
             descriptors: limit_before(),
-            failed_at: AtomicI32::new(Step::None as i32),
-            errno: AtomicI32::new(0),
+            signals: ptr::from_ref(self.signals.as_slice()),
+            failure: Failure::default(),
         };
         let cloned = self.clone_child(&order);
         for slot in &self.output {
@@ -104,14 +132,14 @@ impl Spawner {
             let _ = replace(slot, self.null.as_fd());
         }
         let (pid, pidfd) = cloned.map_err(say)?;
-        if let Some(failure) = order.failure() {
+        if let Some(failure) = order.failure.get() {
             // It has let go of our memory and is about to exit, if it has not yet.
             pidfd.kill_and_reap();
             return Err(describe(failure, image));
         }
-        match self.identify(pid, &order) {
+        match self.identify(pid, &order.birth, before) {
             // Even if it has ended already: it is ours to reap, and so keeps its pid.
-            Ok(Some(stat)) if pidfd.is_unreaped() => Ok(Spawned { process: stat.process, pidfd }),
+            Ok(Some(process)) if pidfd.is_unreaped() => Ok(Spawned { process, pidfd }),
             unreadable => {
                 // Without its start time it cannot be told from a later owner of the pid.
                 pidfd.kill_and_reap();
@@ -127,14 +155,39 @@ impl Spawner {
         }
     }
 
-    /// What the child has noted of itself; or else what is to be read of it now, which takes longer:
-    /// a process that is just loading its program has others wait.
-    fn identify(&self, pid: u32, order: &Order) -> io::Result<Option<Stat>> {
-        let length = order.note_bytes.load(Relaxed);
+    /// By what the child has noted; or else by what is to be read of it now, which takes longer: a process
+    /// that is just loading its program has others wait.
+    fn identify(
+        &mut self,
+        pid: u32,
+        birth: &Birth,
+        before: Option<u64>,
+    ) -> io::Result<Option<Process>> {
+        if birth.same_tick.load(Relaxed)
+            && let Some(start_time) = before
+        {
+            return Ok(Some(Process { pid, start_time }));
+        }
+        let length = birth.note_bytes.load(Relaxed);
         let noted = self.note.get(..length).and_then(procfs::parse_stat).flatten();
-        match noted.filter(|stat| stat.process.pid == pid) {
-            Some(stat) => Ok(Some(stat)),
-            None => procfs::stat(pid),
+        let process = match noted.map(|stat| stat.process).filter(|process| process.pid == pid) {
+            Some(process) => process,
+            None => match procfs::stat(pid)? {
+                Some(stat) => stat.process,
+                None => return Ok(None),
+            },
+        };
+        self.compare_clocks(before, process.start_time);
+        Ok(Some(process))
+    }
+
+    /// Whether the clock could have told what `/proc` does. Once it could not, it is never believed.
+    fn compare_clocks(&mut self, before: Option<u64>, start_time: u64) {
+        let after = self.clock.and_then(|clock| clock.now().ok());
+        self.clock_agrees =
+            before.zip(after).is_some_and(|(before, after)| (before..=after).contains(&start_time));
+        if !self.clock_agrees {
+            self.clock = None;
         }
     }
 
@@ -166,189 +219,6 @@ impl Spawner {
             Err(_) => Err(error),
         }
     }
-}
-
-/// What the child is to do, and where it says that it could not. Further resource limits, user and group,
-/// `no_new_privs` or joining a cgroup (by a descriptor of its `cgroup.procs`) belong here, each as
-/// plain data and one more step of [`Order::run`].
-struct Order {
-    candidates: *const *const c_char,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-    cwd: *const c_char,
-    stdio: [c_int; 3],
-    needless_from: Option<c_int>,
-    note: *mut u8,
-    note_bytes: AtomicUsize,
-    descriptors: Option<libc::rlimit>,
-    failed_at: AtomicI32,
-    errno: AtomicI32,
-}
-
-/// The steps that can fail.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-enum Step {
-    None = 0,
-    Descriptors = 1,
-    Stdio = 2,
-    Cwd = 3,
-    Exec = 4,
-}
-
-impl Order {
-    fn failure(&self) -> Option<(Step, io::Error)> {
-        let step = self.failed_at.load(Relaxed);
-        let steps = [Step::Descriptors, Step::Stdio, Step::Cwd, Step::Exec];
-        let step = steps.into_iter().find(|&s| s as i32 == step)?;
-        Some((step, io::Error::from_raw_os_error(self.errno.load(Relaxed))))
-    }
-
-    /// Runs in the child. Returns only if the program could not be run.
-    ///
-    /// # Safety
-    /// All pointers must be valid, the lists ended by a null pointer.
-    unsafe fn run(&self) -> Step {
-        // SAFETY: system calls on integers and on memory that the caller vouches for.
-        unsafe {
-            if let Some(first) = self.needless_from
-                && close_range(first, libc::CLOSE_RANGE_UNSHARE) < 0
-            {
-                // The table is still the parent's.
-                return Step::Descriptors;
-            }
-            self.take_note();
-            // Fails only for a group leader, which a child just made is not.
-            libc::setsid();
-            for (to, &from) in (0..).zip(&self.stdio) {
-                // `from` is above 2, so no step overwrites a later one's source.
-                if libc::dup2(from, to) < 0 {
-                    return Step::Stdio;
-                }
-            }
-            if !self.cwd.is_null() && libc::chdir(self.cwd) < 0 {
-                return Step::Cwd;
-            }
-            close_on_exec_above_stdio();
-            if let Some(limit) = &self.descriptors {
-                // Only ever lowers it, which cannot fail.
-                libc::setrlimit(libc::RLIMIT_NOFILE, limit);
-            }
-            default_signals();
-            self.exec();
-        }
-        Step::Exec
-    }
-
-    /// Notes what `/proc` shows of this process, if it does: its start time stays what it is.
-    ///
-    /// # Safety
-    /// As of [`Order::run`]; the note must have room for [`NOTE_BYTES`].
-    unsafe fn take_note(&self) {
-        // SAFETY: a C string, integers, and memory that the caller vouches for.
-        unsafe {
-            let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-            if stat < 0 {
-                return;
-            }
-            let length = libc::read(stat, self.note.cast(), NOTE_BYTES);
-            libc::close(stat);
-            self.note_bytes.store(length.try_into().unwrap_or(0), Relaxed);
-        }
-    }
-
-    /// As `execvp`: the first candidate that is there and may be run. Leaves in `errno` what
-    /// stopped the search, and EACCES if one was there but could not be run.
-    ///
-    /// # Safety
-    /// As of [`Order::run`].
-    unsafe fn exec(&self) {
-        let mut denied = false;
-        let mut candidate = self.candidates;
-        // SAFETY: the list is ended by a null pointer, and each element is a C string.
-        unsafe {
-            while !(*candidate).is_null() {
-                libc::execve(*candidate, self.argv, self.envp);
-                match *libc::__errno_location() {
-                    libc::EACCES => denied = true,
-                    libc::ENOENT | libc::ENOTDIR => {}
-                    _ => return,
-                }
-                candidate = candidate.add(1);
-            }
-            if denied {
-                *libc::__errno_location() = libc::EACCES;
-            }
-        }
-    }
-}
-
-extern "C" fn child(order: *mut c_void) -> c_int {
-    // SAFETY: `clone_child` passes an Order that outlives this process's use of its memory.
-    unsafe {
-        let order = &*order.cast::<Order>();
-        let step = order.run();
-        order.errno.store(*libc::__errno_location(), Relaxed);
-        order.failed_at.store(step as i32, Relaxed);
-        libc::_exit(127)
-    }
-}
-
-/// Default dispositions (Rust programs ignore SIGPIPE, and what is ignored stays so across
-/// `execve`) and an empty mask. In this order: no handler of the parent may run in between.
-///
-/// # Safety
-/// Only in the child: dispositions are the whole process's.
-unsafe fn default_signals() {
-    const LAST_SIGNAL: c_int = 64;
-    const SIGNAL_SET_BYTES: usize = 8;
-    // SAFETY: integers, and a zeroed buffer at least as large as the kernel's struct sigaction,
-    // which so says SIG_DFL. The C library's own call would leave out the signals that it keeps
-    // for itself, though they too may have been ignored by whoever started this process.
-    unsafe {
-        let default = [0_u64; 8];
-        for signal in 1..=LAST_SIGNAL {
-            // Fails for SIGKILL and SIGSTOP, which need no reset.
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                ptr::null::<c_void>(),
-                SIGNAL_SET_BYTES,
-            );
-        }
-        let none: libc::sigset_t = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-    }
-}
-
-/// An embedding program may have opened files without O_CLOEXEC.
-///
-/// # Safety
-/// Only in the child, which has its own table of descriptors.
-unsafe fn close_on_exec_above_stdio() {
-    const FIRST: c_int = 3;
-    // SAFETY: integers only.
-    unsafe {
-        if close_range(FIRST, libc::CLOSE_RANGE_CLOEXEC) < 0 {
-            // Before Linux 5.11. Most have few descriptors, but the limit may be a billion.
-            for fd in 3..65_536 {
-                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-            }
-        }
-    }
-}
-
-/// All descriptors from this one on.
-fn close_range(first: c_int, flags: u32) -> i64 {
-    // SAFETY: integers only. Whoever asks for more than flags to be set has no use for them.
-    unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, flags) }
-}
-
-/// Not before Linux 5.9.
-fn has_close_range() -> bool {
-    // There is no such descriptor.
-    close_range(c_int::MAX, 0) == 0
 }
 
 /// Has `slot` be a duplicate of another descriptor.
@@ -394,7 +264,7 @@ fn describe((step, error): (Step, io::Error), image: &Image) -> String {
             format!("{error}: the file exists, but its interpreter or loader does not")
         }
         Step::Descriptors => format!("cannot copy the table of descriptors: {error}"),
-        Step::None | Step::Stdio | Step::Exec => error.to_string(),
+        Step::Stdio | Step::Exec => error.to_string(),
     }
 }
 
@@ -409,9 +279,18 @@ mod tests {
 
     use super::*;
 
+    fn spawner() -> Spawner {
+        Spawner::new(Dispositions::MayChange).unwrap()
+    }
+
     /// As on a kernel that cannot leave descriptors out of a copy.
     fn without_close_range() -> Spawner {
-        Spawner { needless_from: None, ..Spawner::new().unwrap() }
+        Spawner { needless_from: None, ..spawner() }
+    }
+
+    /// As where `/proc` dates processes by another clock.
+    fn without_clock() -> Spawner {
+        Spawner { clock: None, ..spawner() }
     }
 
     fn shell(script: &str) -> Image {
@@ -423,9 +302,20 @@ mod tests {
         }
     }
 
+    /// Once it has ended.
+    fn what_it_said(pidfd: &Pidfd, output: &mut File) -> String {
+        while pidfd.reap().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let mut said = String::new();
+        output.rewind().unwrap();
+        output.read_to_string(&mut said).unwrap();
+        said
+    }
+
     #[test]
     fn a_child_has_three_descriptors_and_takes_none_from_its_parent() {
-        for mut spawner in [Spawner::new().unwrap(), without_close_range()] {
+        for mut spawner in [spawner(), without_close_range()] {
             // As an embedding program may have them: low and high, and not marked close-on-exec.
             let file = tempfile::tempfile().unwrap();
             let forgotten: Vec<OwnedFd> = [3, 700]
@@ -438,12 +328,7 @@ mod tests {
             let image = shell("ls /proc/$$/fd; true");
             let Spawned { pidfd, .. } =
                 spawner.spawn(&image, output.as_fd(), output.as_fd()).unwrap();
-            while pidfd.reap().unwrap().is_none() {
-                thread::sleep(Duration::from_millis(2));
-            }
-            let mut said = String::new();
-            output.rewind().unwrap();
-            output.read_to_string(&mut said).unwrap();
+            let said = what_it_said(&pidfd, &mut output);
             assert_eq!(said, "0\n1\n2\n");
             for fd in &forgotten {
                 assert!(fd.try_clone().is_ok(), "it is still open here");
@@ -453,20 +338,55 @@ mod tests {
 
     #[test]
     fn a_child_is_known_as_proc_knows_it() {
-        for mut spawner in [Spawner::new().unwrap(), without_close_range()] {
+        for mut spawner in [spawner(), without_close_range(), without_clock()] {
+            let trusts_clock = spawner.clock.is_some();
             let output = tempfile::tempfile().unwrap();
             let image = shell("exec sleep 600");
-            let Spawned { process, pidfd } =
-                spawner.spawn(&image, output.as_fd(), output.as_fd()).unwrap();
-            let shown = procfs::stat(process.pid).unwrap().map(|stat| stat.process);
-            pidfd.kill_and_reap();
-            assert_eq!(shown, Some(process));
+            for _ in 0..20 {
+                let Spawned { process, pidfd } =
+                    spawner.spawn(&image, output.as_fd(), output.as_fd()).unwrap();
+                let shown = procfs::stat(process.pid).unwrap().map(|stat| stat.process);
+                pidfd.kill_and_reap();
+                assert_eq!(shown, Some(process));
+            }
+            assert_eq!(spawner.clock_agrees, trusts_clock);
         }
     }
 
     #[test]
+    fn a_clock_that_proc_does_not_go_by_is_not_believed() {
+        let mut spawner = spawner();
+        let clock = spawner.clock.unwrap();
+        for off_by in [100, 0] {
+            let before = clock.now().unwrap();
+            spawner.compare_clocks(Some(before), before + off_by);
+            assert!(!spawner.clock_agrees && spawner.clock.is_none(), "it was wrong once");
+        }
+    }
+
+    #[test]
+    fn a_child_ignores_no_signal_that_its_parent_does() {
+        // Nobody in this program uses it.
+        let unused = libc::SIGRTMIN() + 7;
+        // SAFETY: no handler is installed, so none can do harm.
+        unsafe { libc::signal(unused, libc::SIG_IGN) };
+        for dispositions in [Dispositions::MayChange, Dispositions::Settled] {
+            let mut spawner = Spawner::new(dispositions).unwrap();
+            assert!(spawner.signals.contains(&unused));
+            let mut output = tempfile::tempfile().unwrap();
+            let image = shell("exec grep SigIgn /proc/self/status");
+            let Spawned { pidfd, .. } =
+                spawner.spawn(&image, output.as_fd(), output.as_fd()).unwrap();
+            let said = what_it_said(&pidfd, &mut output);
+            assert_eq!(said, "SigIgn:\t0000000000000000\n");
+        }
+        // SAFETY: as above.
+        unsafe { libc::signal(unused, libc::SIG_DFL) };
+    }
+
+    #[test]
     fn a_program_that_is_not_there_leaves_nothing() {
-        for mut spawner in [Spawner::new().unwrap(), without_close_range()] {
+        for mut spawner in [spawner(), without_close_range()] {
             let output = tempfile::tempfile().unwrap();
             let image = Image { candidates: vec![c"/nowhere".into()], ..shell("") };
             let failed = spawner.spawn(&image, output.as_fd(), output.as_fd());

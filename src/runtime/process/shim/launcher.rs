@@ -22,7 +22,11 @@ use tokio::{
 };
 
 use super::{
-    super::{command::Image, pidfd::Pidfd, spawn::Spawner},
+    super::{
+        command::Image,
+        pidfd::Pidfd,
+        spawn::{Dispositions, Spawner},
+    },
     client::ShimConfig,
     link::{Incoming, Link},
     protocol::{self, Answer, Ask, KnownWorker, Tell},
@@ -150,7 +154,8 @@ async fn start(config: &ShimConfig) -> Result<(), ShimError> {
         memfd_create(c"arroyo-node-shim", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?,
     );
     let image = image(config)?;
-    let spawned = Spawner::new()?.spawn(&image, complaint.as_fd(), complaint.as_fd());
+    let spawned =
+        Spawner::new(Dispositions::MayChange)?.spawn(&image, complaint.as_fd(), complaint.as_fd());
     let pidfd = spawned.map_err(failed)?.pidfd;
     let exit = match timeout(PATIENCE, end(&pidfd)).await {
         Ok(exit) => exit?,

@@ -4,7 +4,11 @@
 use std::{env, fs, os::fd::AsFd as _, process::Command};
 
 use super::*;
-use crate::runtime::process::{Image, shim::ShimConfig, spawn::Spawner};
+use crate::runtime::process::{
+    Image,
+    shim::ShimConfig,
+    spawn::{Dispositions, Spawner},
+};
 
 /// Set in the process that plays the replaced program.
 const ROLE: &str = "PLAYS_THE_REPLACED_PROGRAM";
@@ -43,7 +47,7 @@ fn plays_the_replaced_program() {
         cwd: None,
     };
     let output = tempfile::tempfile().unwrap();
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(Dispositions::MayChange).unwrap();
     let spawned = spawner.spawn(&image, output.as_fd(), output.as_fd());
     let pidfd = spawned.expect("the link leads to the file that is run, not to its path").pidfd;
     let mut exit = None;
