@@ -6,9 +6,9 @@
 //! them as well as can be without the driver: whoever asks what there is, is answered from the view.
 //!
 //! ```text
-//!  driver ── commit ──▶ arm a timer ── the journal's own commit ──▶ disarm
-//!                            └─ not disarmed in time ─▶ standby: accepts, until the commit is over;
-//!                                                       what it has accepted stays with it
+//!  driver ── commit ──▶ arm a timer, unless it is armed ── the journal's own commit
+//!                            └─ the same commit when it goes off ─▶ standby: accepts, until that is over;
+//!                                                                   what it has accepted stays with it
 //! ```
 
 use std::{
@@ -17,7 +17,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, RawFd},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread,
     time::Duration,
@@ -65,8 +68,13 @@ pub(super) struct Watched {
 
 /// What driver and thread both know.
 struct Stall {
+    /// Armed for the first of many commits: setting it takes as long as some parts of a commit do.
     timer: TimerFd,
-    committing: AtomicBool,
+    armed: AtomicBool,
+    /// Counts the beginnings and ends of commits: it is odd while there is one.
+    count: AtomicU64,
+    /// Which count the timer was armed for.
+    watched: AtomicU64,
 }
 
 impl Standby {
@@ -79,7 +87,13 @@ impl Standby {
     ) -> io::Result<(Self, Watched)> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        let stall = Arc::new(Stall { timer, committing: AtomicBool::new(false) });
+        let stall = Stall {
+            timer,
+            armed: AtomicBool::new(false),
+            count: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
+        };
+        let stall = Arc::new(stall);
         let listener = Arc::new(listener);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -113,16 +127,39 @@ impl Journal for Watched {
 
 impl Stall {
     fn begin(&self) {
-        self.committing.store(true, Relaxed);
+        let count = self.count.fetch_add(1, SeqCst) + 1;
+        self.watch(count);
+    }
+
+    fn end(&self) {
+        self.count.fetch_add(1, SeqCst);
+    }
+
+    fn is_committing(&self) -> bool {
+        !self.count.load(SeqCst).is_multiple_of(2)
+    }
+
+    /// Has the timer go off for this commit, unless it is about to for an earlier one.
+    fn watch(&self, count: u64) {
+        if self.armed.swap(true, SeqCst) {
+            return;
+        }
+        self.watched.store(count, Relaxed);
         let expiration = Expiration::OneShot(TimeSpec::from_duration(PATIENCE));
         // Fails for times and flags that make no sense, and these do.
         let _ = self.timer.set(expiration, TimerSetTimeFlags::empty());
     }
 
-    fn end(&self) {
-        // As above.
-        let _ = self.timer.unset();
-        self.committing.store(false, Relaxed);
+    /// When the timer has gone off: whether that commit is still under way. A later one is watched anew.
+    fn has_lasted(&self) -> bool {
+        let _ = self.timer.wait();
+        let watched = self.watched.load(Relaxed);
+        self.armed.store(false, SeqCst);
+        let count = self.count.load(SeqCst);
+        if self.is_committing() && count != watched {
+            self.watch(count);
+        }
+        count == watched
     }
 }
 
@@ -150,8 +187,9 @@ impl Waiter {
                 ready = timer.readable() => ready?.clear_ready(),
                 _ = &mut stopped => break,
             }
-            let _ = self.stall.timer.wait();
-            self.accept(&accepted).await;
+            if self.stall.has_lasted() {
+                self.accept(&accepted).await;
+            }
         }
         drop(end);
         // What it has failed of has been logged.
@@ -163,7 +201,7 @@ impl Waiter {
     async fn accept(&self, accepted: &mpsc::Sender<io::Result<Connection>>) {
         let Ok(mut incoming) = self.incoming() else { return };
         let mut look = tokio::time::interval(LOOK_EVERY);
-        while self.stall.committing.load(Relaxed) && self.listener.strong_count() > 0 {
+        while self.stall.is_committing() && self.listener.strong_count() > 0 {
             tokio::select! {
                 Some(connection) = incoming.next() => {
                     // The server outlives this.
@@ -250,11 +288,15 @@ mod tests {
         let hanging = Box::new(Hanging { began, go_on: told_to });
         // The listener is nobody's else: whoever is answered is answered by the standby.
         let (standby, mut journal) = Standby::start(listener, None, service(), hanging).unwrap();
+        // The timer is armed for a commit that is quick, and then for one that hangs; twice.
         let driver = thread::spawn(move || {
-            journal.commit(&Commit::default()).unwrap();
-            journal.commit(&Commit::default()).unwrap();
+            for _ in 0..4 {
+                journal.commit(&Commit::default()).unwrap();
+            }
         });
         for _ in 0..2 {
+            go_on.send(()).unwrap();
+            has_begun.recv().unwrap();
             has_begun.recv().unwrap();
             list(address).await;
             go_on.send(()).unwrap();

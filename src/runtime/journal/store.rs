@@ -1,13 +1,22 @@
 //! One open journal file: how it is opened, written, and replaced when it cannot be used.
 
 use std::{
+    ffi::OsString,
     fs::{self, OpenOptions, Permissions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open},
+    sys::stat::{Mode, fstatat},
+};
 use rusqlite::{Connection, Error, ErrorCode, MAIN_DB, OpenFlags, params_from_iter};
 
 use super::{
@@ -40,10 +49,18 @@ pub(super) struct Store {
     // Before the connection, so that its own connection is closed first.
     checkpointer: Option<Checkpointer>,
     connection: Connection,
-    path: PathBuf,
-    /// Device and inode of the file that is open.
-    file: (u64, u64),
+    place: Place,
     is_new: bool,
+}
+
+/// Where the file that is open was found.
+#[derive(Debug)]
+struct Place {
+    /// So that each commit looks up one name, not a whole path.
+    directory: OwnedFd,
+    name: OsString,
+    /// Its device and inode.
+    file: (u64, u64),
 }
 
 impl Store {
@@ -55,6 +72,7 @@ impl Store {
         busy: Duration,
     ) -> Result<Self, Fault> {
         let file = prepare_file(path)?;
+        let place = Place::of(path, file)?;
         let mut connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -89,7 +107,7 @@ impl Store {
             connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
         }
         let is_new = matches!(found, Found::Empty);
-        Ok(Self { checkpointer, connection, path: path.to_owned(), file, is_new })
+        Ok(Self { checkpointer, connection, place, is_new })
     }
 
     /// Whether it was empty when it was opened.
@@ -97,12 +115,13 @@ impl Store {
         self.is_new
     }
 
-    /// Whether the file is no longer what is found under its path. SQLite would go on writing to a
-    /// file that nobody will ever read.
+    /// Whether the file is no longer what is found under its name, in the directory in which it was
+    /// opened. SQLite would go on writing to a file that nobody will ever read.
     pub(super) fn has_moved(&self) -> bool {
-        match fs::metadata(&self.path) {
-            Ok(metadata) => identity(&metadata) != self.file,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        let Place { directory, name, file } = &self.place;
+        match fstatat(directory, name.as_os_str(), AtFlags::empty()) {
+            Ok(found) => (found.st_dev, found.st_ino) != *file,
+            Err(error) => error == Errno::ENOENT,
         }
     }
 
@@ -175,6 +194,16 @@ impl Store {
     /// For reading it in full, once.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+impl Place {
+    fn of(path: &Path, file: (u64, u64)) -> Result<Self, Fault> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())
+            .map_err(|error| Fault::Inaccessible(format!("its directory: {error}")))?;
+        Ok(Self { directory, name: path.file_name().unwrap_or_default().to_owned(), file })
     }
 }
 
