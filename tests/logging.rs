@@ -2,11 +2,27 @@
 
 mod support;
 
+use std::{
+    io::{self, Write as _},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use support::{
+    PROGRAM,
     agent::Home,
-    loopback, port_to_keep,
+    calls::Calls,
+    eventually, loopback, port_to_keep,
+    processes::MARK,
     program::{AgentProgram, Program},
+    soon,
 };
 
 /// What an agent with these variables has logged by the time that it serves, its own lines of
@@ -67,14 +83,14 @@ async fn a_static_field_cannot_take_the_place_of_a_lines_own() {
     }
 }
 
-/// Stock's other switches: where in the source an event is, and a thread for writing.
+/// Stock's other switches: where in the source an event is, and no thread for writing.
 #[tokio::test]
 async fn lines_say_where_they_come_from_if_asked() {
     let env = [
         ("ARROYO__LOGGING__FORMAT", "json"),
         ("ARROYO__LOGGING__ENABLE_FILE_NAME", "true"),
         ("ARROYO__LOGGING__ENABLE_FILE_LINE", "true"),
-        ("ARROYO__LOGGING__NONBLOCKING", "true"),
+        ("ARROYO__LOGGING__NONBLOCKING", "false"),
         ("ARROYO__LOGGING__BUFFERED_LINES_LIMIT", "1000"),
     ];
     for line in lines(&env).await {
@@ -121,4 +137,32 @@ async fn log_lines_go_to_stderr() {
     let mut said = String::new();
     std::io::Read::read_to_string(&mut out, &mut said).unwrap();
     assert_eq!(said, "");
+}
+
+/// As when somebody starts an agent with a pipe and never reads from it.
+#[tokio::test]
+async fn an_agent_whose_log_nobody_reads_goes_on() {
+    let home = Home::new();
+    let (_reader, mut pipe) = io::pipe().unwrap();
+    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while pipe.write(&[b'x'; 4096]).is_ok() {}
+    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    let mut agent = Command::new(PROGRAM)
+        .args(home.arguments(&format!("http://{}", loopback(port_to_keep()))))
+        .env(MARK, home.mark.value())
+        .stderr(Stdio::from(OwnedFd::from(pipe)))
+        .spawn()
+        .unwrap();
+    let calls = Calls::to(home.address);
+    let serves = async {
+        while calls.heartbeat(&home.machine).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("an answer", serves).await;
+    let worker = calls.start(home.request("job", 1, &[])).await;
+    home.until_ready(worker).await;
+    kill(Pid::from_raw(agent.id().cast_signed()), Signal::SIGTERM).unwrap();
+    eventually("it has ended", || agent.try_wait().unwrap().is_some()).await;
+    assert!(agent.wait().unwrap().success());
 }

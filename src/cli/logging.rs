@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _},
+    sync::{Mutex, PoisonError},
 };
 
 use thiserror::Error;
@@ -55,7 +56,7 @@ impl Default for Logging {
         Self {
             format: Format::default(),
             min_level: None,
-            nonblocking: false,
+            nonblocking: true,
             buffered_lines_limit: 4096,
             enable_file_name: false,
             enable_file_line: false,
@@ -109,8 +110,21 @@ pub enum LoggingError {
 /// Keeps the log flowing: drop it last, at the end of `main`, so that waiting lines are written.
 #[must_use = "the last lines are lost if this is dropped early"]
 #[derive(Debug)]
-pub struct LogGuard {
-    _writer: Option<WorkerGuard>,
+pub struct LogGuard(());
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        finish();
+    }
+}
+
+/// Of the thread that writes, if there is one.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Writes the lines that wait, unless stderr takes none. For an end that drops nothing; what is logged later
+/// may be lost.
+pub(super) fn finish() {
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Sends the log lines of this process, and its panics, to stderr from now on.
@@ -127,7 +141,8 @@ pub fn init(logging: impl Into<Logging>) -> Result<LogGuard, LoggingError> {
     for name in left_out(logging.format, &logging.static_fields) {
         tracing::warn!("logging.static-fields.{name} is left out: a log line has its own {name}");
     }
-    Ok(LogGuard { _writer: guard })
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = guard;
+    Ok(LogGuard(()))
 }
 
 fn filter(rust_log: Option<&str>, min_level: Option<&str>) -> Result<EnvFilter, LoggingError> {

@@ -120,6 +120,7 @@ fn watch_signals(trigger: ShutdownTrigger) -> anyhow::Result<()> {
         trigger.shut_down(next().await);
         next().await;
         warn!("second signal: ending at once, workers are left as they are");
+        logging::finish();
         std::process::exit(Exit::Failed as i32);
     });
     Ok(())
