@@ -8,7 +8,8 @@
 //!       └─ agents: `arroyo-node node`, a real process ──┴─ NodeGrpc over loopback
 //! ```
 //!
-//! Contestants take turns of a few calls, so that a busy minute of the machine is everybody's. The
+//! Contestants take turns of a few calls, so that a busy minute of the machine is everybody's. Whoever
+//! calls has a short time slice: what is measured is not to be how long the caller waits for a core. The
 //! worker is `sleep`. Nobody listens where the controller should be, so that its work is not counted.
 //! State goes to a temporary directory: `TMPDIR` chooses the file system. `BASELINE` names another build
 //! of arroyo-node to compare with: on a noisy machine only what takes turns can be compared. Words after
@@ -25,6 +26,7 @@ use std::{
 };
 
 use agents::Agent;
+use arroyo_node::runtime::time_slice;
 use futures_util::{StreamExt as _, stream};
 use laps::{Laps, heading, rate};
 use raw::Raw;
@@ -48,12 +50,13 @@ fn main() -> anyhow::Result<()> {
     if env::args().nth(1).as_deref() == Some(like_stock::ARGUMENT) {
         return like_stock::serve();
     }
+    time_slice::shorten()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(compare())
 }
 
 async fn compare() -> anyhow::Result<()> {
-    let mut raw = Raw::new()?;
+    let mut raw = [Raw::bare()?, Raw::with_files()?];
     let this = env!("CARGO_BIN_EXE_arroyo-node");
     let mut agents = vec![
         Agent::like_stock().await?,
@@ -87,17 +90,19 @@ fn chosen() -> impl Iterator<Item = &'static str> {
 async fn one_at_a_time(
     title: &str,
     pace: Duration,
-    raw: &mut Raw,
+    raw: &mut [Raw],
     agents: &mut [Agent],
 ) -> anyhow::Result<()> {
     heading(title);
-    let mut raw_laps = Laps::default();
+    let mut raw_laps = vec![Laps::default(); raw.len()];
     let mut calls = vec![Laps::default(); agents.len()];
     for _ in 0..ROUNDS / TURN {
-        settle().await;
-        for _ in 0..TURN {
-            tokio::time::sleep(pace).await;
-            raw_laps.add(raw.spawn()?);
+        for (raw, laps) in raw.iter_mut().zip(&mut raw_laps) {
+            settle().await;
+            for _ in 0..TURN {
+                tokio::time::sleep(pace).await;
+                laps.add(raw.spawn()?);
+            }
         }
         for (agent, laps) in agents.iter_mut().zip(&mut calls) {
             settle().await;
@@ -111,7 +116,9 @@ async fn one_at_a_time(
             laps.add_cpu(agent.cpu() - before);
         }
     }
-    raw_laps.print("raw posix_spawn");
+    for (raw, laps) in raw.iter().zip(raw_laps) {
+        laps.print(raw.name());
+    }
     for (agent, laps) in agents.iter().zip(calls) {
         laps.print(agent.name());
     }
