@@ -9,7 +9,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     ids::WorkerId,
     machine::{
-        Ask, CallError, Effect, Event, Exit, Reply, Shutdown, Signal, StopHow, View, Worker,
+        Ask, CallError, Effect, Event, Exit, Process, Reply, Shutdown, Signal, StopHow, View,
+        Worker,
     },
 };
 
@@ -19,6 +20,9 @@ pub(super) struct Log {
     view: Option<Arc<View>>,
     controller_away: bool,
     journal_down: bool,
+    /// Whose start is still to be told: somebody waits for each to be answered, and writing a line takes as
+    /// long as answering.
+    started: Vec<(WorkerId, Process)>,
 }
 
 impl Log {
@@ -26,21 +30,29 @@ impl Log {
         self.view = Some(view.clone());
     }
 
+    /// Says what was put off.
+    pub(super) fn catch_up(&mut self) {
+        for (worker, process) in std::mem::take(&mut self.started) {
+            self.about(worker, |who| {
+                info!(
+                    worker_id = %who.id, job_id = %who.spec.job,
+                    generation = %who.spec.generation, slots = %who.spec.slots,
+                    pid = process.pid, "worker started"
+                );
+            });
+        }
+    }
+
     pub(super) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Spawned { worker, process } => return self.started.push((*worker, *process)),
+            _ => self.catch_up(),
+        }
         match event {
             Event::Begin => info!("serving"),
             Event::Request { ask, .. } => ask_line(ask),
-            Event::Delivered(_) | Event::Timeout => {}
+            Event::Delivered(_) | Event::Timeout | Event::Spawned { .. } => {}
             Event::Shutdown(how) => shutdown_line(*how),
-            Event::Spawned { worker, process } => {
-                self.about(*worker, |who| {
-                    info!(
-                        worker_id = %who.id, job_id = %who.spec.job,
-                        generation = %who.spec.generation, slots = %who.spec.slots,
-                        pid = process.pid, "worker started"
-                    );
-                });
-            }
             Event::SpawnFailed { worker, error } => {
                 warn!(worker_id = %worker, %error, "worker not started");
             }

@@ -34,6 +34,7 @@ impl Observer for Observers {
     }
 
     fn commit(&mut self, took: Duration, result: Result<(), &JournalError>) {
+        self.log.catch_up();
         self.metrics.commit(took, result.is_ok());
     }
 
