@@ -8,11 +8,19 @@ use std::{
     time::Duration,
 };
 
-use arroyo_node::rpc::wire::{StopWorkerStatus, WorkerState};
+use arroyo_node::{
+    NodeBuilder,
+    rpc::wire::{StopWorkerStatus, WorkerState},
+    runtime::process::send_signal,
+};
+use nix::libc::{SIGCONT, SIGSTOP};
 
 use crate::{
     Bench,
-    support::calls::{code, signal},
+    support::{
+        calls::{code, signal},
+        eventually,
+    },
 };
 
 #[tokio::test]
@@ -225,4 +233,33 @@ async fn a_worker_is_forgotten_once_it_was_reported_long_ago() {
     bench.agent.until_view("forgotten", |view| view.workers.is_empty()).await;
     assert_eq!(bench.agent.stop_by_force(id).await, StopWorkerStatus::NotFound);
     crate::support::eventually("its output is gone", || !bench.home.output_file(id).exists()).await;
+}
+
+/// As when the disk of a program hangs that it is to run.
+#[tokio::test]
+async fn a_forced_stop_does_not_wait_for_a_shim_that_hangs() {
+    let at_once = |builder: NodeBuilder| {
+        builder.machine(|config| {
+            config.kill_after = Duration::from_millis(100);
+            config.reply_wait = Duration::from_millis(200);
+        })
+    };
+    let bench = Bench::with(at_once).await;
+    let stubborn =
+        [("WORKER_CHILDREN", EVERY_WAY_TO_ESCAPE), ("WORKER_CHILDREN_IGNORE_SIGTERM", "1")];
+    let id = bench.agent.start(bench.home.request("job", 1, &stubborn)).await;
+    bench.home.until_ready(id).await;
+    bench.home.until_alive(id, WITH_ALL_OF_THEM).await;
+    let other = bench.agent.start(bench.home.request("other", 1, &[])).await;
+    bench.home.until_ready(other).await;
+    let shim = bench.home.shim().unwrap();
+    assert!(send_signal(shim, SIGSTOP).unwrap());
+
+    assert_eq!(bench.agent.stop_by_force(id).await, StopWorkerStatus::Stopping);
+    eventually("nothing of it is left", || bench.home.mark.count_of(id) == 0).await;
+    assert!(bench.home.mark.count_of(other) > 0, "who was not to be killed is alive");
+
+    assert!(send_signal(shim, SIGCONT).unwrap());
+    assert_eq!(bench.agent.until_reported(id).await.exit, signal(9));
+    assert!(bench.agent.worker(other).await.running);
 }

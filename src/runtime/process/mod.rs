@@ -21,6 +21,7 @@ mod procfs;
 mod recipe;
 pub mod shim;
 mod spawn;
+mod stand_in;
 mod supervised;
 mod supervisor;
 mod ticks;

@@ -26,6 +26,11 @@ impl Pidfd {
         Self(fd)
     }
 
+    /// Another handle on the same process.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Opens the process of this pid and start time, dead or alive; `None` if there is none any
     /// more, even if its pid is another's now.
     pub(super) fn open(process: Process) -> io::Result<Option<Self>> {

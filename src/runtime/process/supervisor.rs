@@ -23,6 +23,7 @@ use super::{
     in_process::ProcessesConfig,
     pidfd::Pidfd,
     recipe::{Inherited, Recipe},
+    stand_in::{self, Doomed},
 };
 use crate::{
     ids::WorkerId,
@@ -50,6 +51,8 @@ pub(super) enum Order {
     FinishSpawn(UnclearSpawn),
     /// Signal everything of a worker.
     Signal(WorkerId, Signal),
+    /// Kill what somebody else is to kill. Answered by nothing.
+    StandIn(Vec<Doomed>),
     /// Remove a worker's output.
     Discard(WorkerId),
 }
@@ -161,6 +164,11 @@ impl Supervisor {
             }
             Order::FinishSpawn(spawn) => self.finish_spawn(spawn),
             Order::Signal(worker, signal) => self.engine.signal(worker, signal),
+            Order::StandIn(doomed) => {
+                if let Err(error) = stand_in::kill(&doomed) {
+                    tracing::error!(%error, "workers that are to be killed live on");
+                }
+            }
             Order::Discard(worker) => {
                 if let Err(error) = self.config.output.discard(worker) {
                     tracing::warn!(%worker, %error, "a worker's output stays behind");

@@ -10,7 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{super::pidfd::Pidfd, client::Known};
+use super::{
+    super::{pidfd::Pidfd, stand_in::Doomed},
+    client::Known,
+};
 use crate::{
     ids::WorkerId,
     machine::{Event, Exit, Launch, Process, Signal},
@@ -27,6 +30,8 @@ pub(super) struct Books {
     /// Not said to the shim yet, in order.
     queue: VecDeque<Order>,
     asked: usize,
+    /// Workers that the shim has and is to kill.
+    doomed: BTreeSet<WorkerId>,
 }
 
 #[derive(Debug)]
@@ -129,9 +134,35 @@ impl Books {
             }
             Place::Queued | Place::Asked | Place::Shim(_) => {
                 self.queue.push_back(Order::Signal(worker, signal));
+                self.note_doom(worker);
                 Route::Shim
             }
         }
+    }
+
+    fn note_doom(&mut self, worker: WorkerId) {
+        let entry = self.entries.get(&worker);
+        if let Some(Entry { place: Place::Shim(_), signal: Some(Signal::Kill) }) = entry {
+            self.doomed.insert(worker);
+        }
+    }
+
+    /// Whether the shim is to kill somebody whose end it has not told.
+    pub(super) fn awaits_an_end(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Whom the shim is to kill, as far as they are known.
+    pub(super) fn doomed(&self) -> Vec<Doomed> {
+        let doomed = self.doomed.iter().filter_map(|worker| {
+            let Place::Shim(AtShim { process, pidfd, .. }) = &self.entries.get(worker)?.place
+            else {
+                return None;
+            };
+            let pidfd = pidfd.as_ref().and_then(|pidfd| pidfd.try_clone().ok());
+            Some(Doomed { worker: *worker, leader: *process, pidfd })
+        });
+        doomed.collect()
     }
 
     /// A worker that an earlier agent started is wanted.
@@ -164,6 +195,7 @@ impl Books {
         if let Some(Entry { place: Place::Shim(_), .. }) = self.entries.remove(&worker) {
             self.queue.push_back(Order::Release(worker));
         }
+        self.doomed.remove(&worker);
     }
 
     /// The next thing to say to the shim, if it may be said now.
@@ -192,6 +224,7 @@ impl Books {
         {
             entry.place = Place::Shim(AtShim::new(process, pidfd, true));
             self.asked -= 1;
+            self.note_doom(worker);
         }
     }
 
@@ -207,6 +240,7 @@ impl Books {
 
     /// The shim says that a worker is gone. `true`: the driver is to hear of it now.
     pub(super) fn exited(&mut self, worker: WorkerId, exit: Exit) -> bool {
+        self.doomed.remove(&worker);
         match self.entries.get_mut(&worker) {
             Some(Entry { place: Place::Shim(at), .. }) if at.exit.is_none() => {
                 at.exit = Some(exit);
@@ -226,6 +260,7 @@ impl Books {
         }
         let listed: BTreeSet<WorkerId> = known.iter().map(|known| known.worker).collect();
         let estate = self.missing(&listed);
+        self.doomed.retain(|worker| listed.contains(worker));
         let Self { entries, queue, .. } = self;
         // Who is not to be spawned any more is not to be signalled by the shim, unless it has it.
         queue.retain(|order| match order {
@@ -389,6 +424,34 @@ mod tests {
         assert_eq!(estate.lost[0].signal, Some(Signal::Kill));
         assert_eq!(estate.unclear, [(unclear, Some(Signal::Kill))]);
         assert_eq!(books.signal(gone, Signal::Kill), Route::Watcher);
+    }
+
+    #[test]
+    fn the_end_of_whom_the_shim_is_to_kill_is_awaited_while_the_shim_has_it() {
+        let mut books = Books::default();
+        let doomed = |books: &Books| books.doomed().iter().map(|d| d.worker).collect::<Vec<_>>();
+        let (early, asked, ended, gone) = (WorkerId(1), WorkerId(2), WorkerId(3), WorkerId(4));
+        for worker in [early, asked, ended, gone] {
+            books.spawn(launch(worker));
+        }
+        books.signal(early, Signal::Kill);
+        say(&mut books);
+        assert!(!books.awaits_an_end(), "nobody knows its process");
+        for worker in [early, asked, ended, gone] {
+            books.spawned(worker, PROCESS, None);
+        }
+        assert_eq!(doomed(&books), [early]);
+        books.signal(asked, Signal::Terminate);
+        assert_eq!(doomed(&books), [early], "it may take its time");
+        books.signal(asked, Signal::Kill);
+        books.signal(ended, Signal::Kill);
+        books.signal(gone, Signal::Kill);
+        books.exited(ended, Exit::Signal(9));
+        books.compare(&[known(early, None), known(asked, None)]);
+        assert_eq!(doomed(&books), [early, asked], "of those that this shim has");
+        books.exited(early, Exit::Signal(9));
+        books.exited(asked, Exit::Signal(9));
+        assert!(!books.awaits_an_end());
     }
 
     #[test]

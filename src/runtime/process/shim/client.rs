@@ -17,7 +17,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::unix::AsyncFd, sync::Notify, task::AbortHandle, time::sleep};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
     super::{
@@ -113,8 +118,8 @@ struct Shared {
     recipe: Result<Recipe, CommandError>,
     events: Events,
     state: Mutex<State>,
-    /// The link has become clogged.
-    clogged: Notify,
+    /// The link has become clogged, or the shim is to kill somebody.
+    changed: Notify,
     /// Watches workers that no shim looks after.
     watcher: InProcess,
 }
@@ -124,7 +129,13 @@ struct State {
     books: Books,
     /// `None` while there is no shim.
     link: Option<Link>,
+    /// How long the shim has said nothing while it is to kill somebody. `None`: it is not to.
+    silent_since: Option<Instant>,
 }
+
+/// A shim that is to kill a worker and says nothing for so long hangs: it was stopped, or a disk keeps it.
+/// Half of the time that a forced stop has.
+const LONGEST_SILENCE: Duration = Duration::from_millis(500);
 
 impl ShimProcesses {
     /// Connects to the shim, starts one if there is none, and asks it which workers it knows.
@@ -147,8 +158,8 @@ impl ShimProcesses {
             config,
             shim,
             events,
-            state: Mutex::new(State { books, link: Some(link) }),
-            clogged: Notify::new(),
+            state: Mutex::new(State { books, link: Some(link), silent_since: None }),
+            changed: Notify::new(),
             watcher,
         });
         let task = tokio::spawn(run(Arc::clone(&shared), ready)).abort_handle();
@@ -188,7 +199,10 @@ impl Processes for ShimProcesses {
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let route = self.shared.lock().books.signal(worker, signal);
         match route {
-            Route::Shim => self.shared.say_what_is_queued(),
+            Route::Shim => {
+                self.shared.say_what_is_queued();
+                self.shared.watch_for_silence();
+            }
             Route::Watcher => {
                 self.shared.watcher.order(supervisor::Order::Signal(worker, signal));
             }
@@ -226,7 +240,11 @@ impl Shared {
         // What was queued while there was no shim.
         self.say_what_is_queued();
         loop {
-            let clogged = self.lock().link.as_ref().is_some_and(Link::is_clogged);
+            let (clogged, silent_since) = {
+                let state = self.lock();
+                (state.link.as_ref().is_some_and(Link::is_clogged), state.silent_since)
+            };
+            let hangs_at = silent_since.map(|since| since + LONGEST_SILENCE);
             let done = tokio::select! {
                 guard = ready.readable() => guard.map(|mut guard| {
                     let end = self.hear();
@@ -234,7 +252,11 @@ impl Shared {
                     end
                 }),
                 room = launcher::room(ready), if clogged => room.map(|()| self.flush()),
-                () = self.clogged.notified() => Ok(None),
+                () = self.changed.notified() => Ok(None),
+                () = until(hangs_at) => {
+                    self.stand_in();
+                    Ok(None)
+                }
             };
             match done {
                 Ok(None) => {}
@@ -252,6 +274,7 @@ impl Shared {
             match incoming {
                 Ok(Incoming::Message(Answer { tell: Some(tell) }, descriptors)) => {
                     self.take_answer(&mut state, tell, descriptors);
+                    state.silent_since = state.books.awaits_an_end().then(Instant::now);
                     drop(state);
                     // An answer makes room for another question.
                     self.say_what_is_queued();
@@ -308,7 +331,7 @@ impl Shared {
     /// Says to the shim, if there is one, what is in the queue.
     fn say_what_is_queued(&self) {
         let mut state = self.lock();
-        let State { books, link: Some(link) } = &mut *state else { return };
+        let State { books, link: Some(link), .. } = &mut *state else { return };
         let version = link.version.unwrap_or(protocol::LOWEST_VERSION);
         while let Some(order) = books.next_order() {
             let (ask, descriptors) = match order {
@@ -331,8 +354,27 @@ impl Shared {
             link.send(Request::from(ask), descriptors);
         }
         if link.is_clogged() {
-            self.clogged.notify_one();
+            self.changed.notify_one();
         }
+    }
+
+    /// From now on, if the shim is to kill somebody.
+    fn watch_for_silence(&self) {
+        let mut state = self.lock();
+        if state.silent_since.is_none() && state.books.awaits_an_end() {
+            state.silent_since = Some(Instant::now());
+            self.changed.notify_one();
+        }
+    }
+
+    /// The shim hangs. What it is to kill is killed for it, now and again, as long as it says nothing; of the
+    /// ends it will tell.
+    fn stand_in(&self) {
+        let mut state = self.lock();
+        let doomed = state.books.doomed();
+        state.silent_since = state.books.awaits_an_end().then(Instant::now);
+        tracing::warn!(workers = doomed.len(), "the shim hangs; killing its workers for it");
+        self.watcher.order(supervisor::Order::StandIn(doomed));
     }
 
     /// What to say for a spawn, and the descriptors that go with it.
@@ -359,7 +401,10 @@ impl Shared {
 
     /// Finds out what the lost connection means for the workers, and gets another shim.
     async fn recover(&self) -> AsyncFd<OwnedFd> {
-        self.lock().link = None;
+        {
+            let mut state = self.lock();
+            (state.link, state.silent_since) = (None, None);
+        }
         // It may be alive: then it knows its workers best.
         if let Ok(greeted) = launcher::find(&self.shim).await {
             return self.resume(greeted);
@@ -391,6 +436,7 @@ impl Shared {
         let known: Vec<Known> = known.into_iter().map(Known::from).collect();
         self.compare_books(&known);
         self.lock().link = Some(link);
+        self.watch_for_silence();
         ready
     }
 
@@ -408,5 +454,13 @@ impl Shared {
 
     fn take_over(&self, Lost { worker, process, pidfd, signal }: Lost) {
         self.watcher.order(supervisor::Order::TakeOver { worker, process, pidfd, signal });
+    }
+}
+
+/// Never, if there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
