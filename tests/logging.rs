@@ -3,9 +3,10 @@
 mod support;
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::fd::OwnedFd,
     process::{Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -83,14 +84,14 @@ async fn a_static_field_cannot_take_the_place_of_a_lines_own() {
     }
 }
 
-/// Stock's other switches: where in the source an event is, and no thread for writing.
+/// Stock's other switches: where in the source an event is, and a thread for writing.
 #[tokio::test]
 async fn lines_say_where_they_come_from_if_asked() {
     let env = [
         ("ARROYO__LOGGING__FORMAT", "json"),
         ("ARROYO__LOGGING__ENABLE_FILE_NAME", "true"),
         ("ARROYO__LOGGING__ENABLE_FILE_LINE", "true"),
-        ("ARROYO__LOGGING__NONBLOCKING", "false"),
+        ("ARROYO__LOGGING__NONBLOCKING", "true"),
         ("ARROYO__LOGGING__BUFFERED_LINES_LIMIT", "1000"),
     ];
     for line in lines(&env).await {
@@ -143,7 +144,7 @@ async fn log_lines_go_to_stderr() {
 #[tokio::test]
 async fn an_agent_whose_log_nobody_reads_goes_on() {
     let home = Home::new();
-    let (_reader, mut pipe) = io::pipe().unwrap();
+    let (mut reader, mut pipe) = io::pipe().unwrap();
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     while pipe.write(&[b'x'; 4096]).is_ok() {}
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
@@ -162,7 +163,19 @@ async fn an_agent_whose_log_nobody_reads_goes_on() {
     soon("an answer", serves).await;
     let worker = calls.start(home.request("job", 1, &[])).await;
     home.until_ready(worker).await;
+
+    // Now somebody does. The agent is told to end only when there is room.
+    let mut filling = [0; 65_536];
+    let length = reader.read(&mut filling).unwrap();
+    assert!(filling[..length].iter().all(|&byte| byte == b'x'));
+    let rest = thread::spawn(move || {
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        rest
+    });
     kill(Pid::from_raw(agent.id().cast_signed()), Signal::SIGTERM).unwrap();
     eventually("it has ended", || agent.try_wait().unwrap().is_some()).await;
     assert!(agent.wait().unwrap().success());
+    let said = rest.join().unwrap();
+    assert!(said.contains(" log lines were lost here") && said.contains("finished"), "{said}");
 }

@@ -16,7 +16,10 @@ use tracing_subscriber::{
     layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use super::static_fields::{WithStaticFields, left_out};
+use super::{
+    static_fields::{WithStaticFields, left_out},
+    stderr::Stderr,
+};
 use crate::config::stock::{self, LogFormat};
 
 /// The form of a log line.
@@ -38,8 +41,8 @@ pub struct Logging {
     pub format: Format,
     /// Which lines, if `RUST_LOG` does not say; `None`: `info`.
     pub min_level: Option<String>,
-    /// Write from a thread of its own: a stderr that nobody reads then loses lines instead of
-    /// stopping the agent.
+    /// Write from a thread of its own. A stderr that takes no lines loses some in either case: no more than
+    /// wait for the thread, and all without it.
     pub nonblocking: bool,
     /// With `nonblocking`: how many lines may wait before lines are lost.
     pub buffered_lines_limit: usize,
@@ -56,7 +59,7 @@ impl Default for Logging {
         Self {
             format: Format::default(),
             min_level: None,
-            nonblocking: true,
+            nonblocking: false,
             buffered_lines_limit: 4096,
             enable_file_name: false,
             enable_file_line: false,
@@ -159,7 +162,7 @@ fn filter(rust_log: Option<&str>, min_level: Option<&str>) -> Result<EnvFilter, 
 
 fn writer(logging: &Logging) -> (BoxMakeWriter, Option<WorkerGuard>) {
     if !logging.nonblocking {
-        return (BoxMakeWriter::new(io::stderr), None);
+        return (BoxMakeWriter::new(|| Stderr), None);
     }
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(logging.buffered_lines_limit)

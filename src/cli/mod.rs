@@ -25,6 +25,7 @@ pub mod shutdown;
 pub mod start;
 mod static_fields;
 pub mod status;
+mod stderr;
 mod stdout;
 pub mod stop;
 mod tls;

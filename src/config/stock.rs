@@ -113,7 +113,7 @@ pub struct Logging {
     pub format: LogFormat,
     /// What is logged if `RUST_LOG` does not say: a level.
     pub min_level: Option<String>,
-    /// Write from a thread of its own. Unlike in stock that is the default: see [`Logging::default`].
+    /// Write from a thread of its own.
     pub nonblocking: bool,
     /// Say in which line of its file an event is.
     pub enable_file_line: bool,
@@ -170,12 +170,11 @@ impl Default for Admin {
 }
 
 impl Default for Logging {
-    /// As stock, but for `nonblocking`: an agent must not stop supervising since nobody reads its log.
     fn default() -> Self {
         Self {
             format: LogFormat::default(),
             min_level: None,
-            nonblocking: true,
+            nonblocking: false,
             enable_file_line: false,
             enable_file_name: false,
             buffered_lines_limit: 4096,
