@@ -70,6 +70,7 @@ impl Bench {
                 state_dir: temp.path().to_owned(),
                 program: env!("CARGO_BIN_EXE_arroyo-node").into(),
                 args: ["shim", "--linger", "200ms"].map(str::to_owned).into(),
+                patience: Duration::from_secs(10),
             },
             sender,
             events,

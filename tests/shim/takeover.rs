@@ -1,6 +1,10 @@
 //! Agents come and go; the shim, the workers and their statuses stay.
 
-use std::{fs, process::Command};
+use std::{
+    fs::{self, File},
+    process::Command,
+    time::Duration,
+};
 
 use nix::{sys::signal, unistd::Pid};
 
@@ -96,7 +100,7 @@ fn a_shim_ends_when_nobody_needs_it_and_not_before() {
     bench.go();
     eventually("the shim has reaped it", || bench::process(process.pid) != Some(process));
     // Longer than it lingers: it still has a status to keep.
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(600));
     assert!(bench.has_shim());
     bench.connect();
     bench.adopt(worker, Some(process));
@@ -147,4 +151,38 @@ fn a_shim_whose_directory_was_removed_ends_with_its_last_worker() {
     assert!(is_alive(shim), "it has a status to keep");
     fs::remove_file(bench.file("shim.sock")).unwrap();
     eventually("the shim has ended", || !is_alive(shim));
+}
+
+/// As when somebody stopped it, or a disk keeps it. Nobody would look after its workers.
+#[test]
+fn a_shim_that_does_not_answer_the_next_agent_is_replaced_and_its_workers_live() {
+    let mut bench = Bench::new();
+    let (lives, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 9"));
+    let hung = bench::process(parent(process.pid).unwrap()).unwrap();
+    signal::kill(Pid::from_raw(hung.pid.cast_signed()), signal::SIGSTOP).unwrap();
+    // It shows as much of the lock, and is none of the shim's.
+    let mut reader = Command::new("sleep")
+        .arg("600")
+        .stdin(File::open(bench.temp.path().join("shim.lock")).unwrap())
+        .spawn()
+        .unwrap();
+    bench.disconnect();
+    bench.shim.patience = Duration::from_millis(500);
+    bench.connect();
+    assert_eq!(bench.known, [], "the new one knows nobody");
+    assert!(!is_alive(hung) && is_alive(process));
+    assert_eq!(reader.try_wait().unwrap(), None, "who only reads the file is left alone");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+
+    let adopted = Event::Adopted { worker: lives, process };
+    assert_eq!(bench.adopt(lives, Some(process)), adopted);
+    let (new, new_process) = bench.start("exec sleep 600");
+    assert_ne!(parent(new_process.pid), Some(hung.pid));
+    bench.go();
+    let exit = bench.exit_of(lives);
+    // Older kernels than 6.15 keep no status for anybody but the parent.
+    assert!(matches!(exit, Exit::Code(9) | Exit::Unknown), "{exit}");
+    bench.signal(new, Signal::Kill);
+    assert_eq!(bench.exit_of(new), Exit::Signal(9));
 }

@@ -54,6 +54,9 @@ pub struct ShimConfig {
     pub program: PathBuf,
     /// Its arguments before `--state-dir`.
     pub args: Vec<String>,
+    /// How long one may take to start, and to answer; 10 s. One that takes longer to answer who connects is
+    /// replaced by another.
+    pub patience: Duration,
 }
 
 impl ShimConfig {
@@ -68,6 +71,7 @@ impl ShimConfig {
             state_dir: state_dir.into(),
             program: Self::THIS_PROGRAM.into(),
             args: vec!["shim".to_owned()],
+            patience: Duration::from_secs(10),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::{
     env,
+    ffi::CStr,
     fs::File,
     io::{self, Write as _},
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
@@ -30,6 +31,12 @@ use nix::{
     unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
 };
 
+/// The file that a shim locks, in its directory.
+pub(super) const LOCK: &str = "shim.lock";
+
+/// What a shim calls itself, for people and for other shims.
+pub(super) const PROCESS_NAME: &CStr = c"arroyo-shim";
+
 /// Kept while the shim lives. The file holds its pid as text.
 pub(super) type Lock = Flock<File>;
 
@@ -37,7 +44,7 @@ pub(super) type Lock = Flock<File>;
 pub(super) fn lock(state_dir: &Path) -> io::Result<Option<Lock>> {
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(false).mode(0o600);
-    match Flock::lock(file.open(state_dir.join("shim.lock"))?, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(file.open(state_dir.join(LOCK))?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(error.into()),
@@ -71,7 +78,7 @@ pub(super) fn detach(log: &Path) -> io::Result<()> {
 /// for as long as they live. Returns where it hears of children that have ended.
 pub(super) fn settle() -> io::Result<SignalFd> {
     prctl::set_child_subreaper(true)?;
-    prctl::set_name(c"arroyo-shim")?;
+    prctl::set_name(PROCESS_NAME)?;
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     for signal in
         [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE]

@@ -28,14 +28,12 @@ use super::{
         spawn::{Dispositions, Spawner},
     },
     client::ShimConfig,
+    hung,
     link::{Incoming, Link},
     protocol::{self, Answer, Ask, KnownWorker, Tell},
     socket::{self, Connection},
 };
 use crate::machine::Exit;
-
-/// How long a shim may take to start, and to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no shim to work with.
 #[derive(Debug, Error)]
@@ -59,6 +57,12 @@ pub enum ShimError {
     /// It does not talk to this agent.
     #[error("the shim refuses this agent: {0}; stop the workers and the shim, then try again")]
     Refused(String),
+    /// It takes connections and says nothing.
+    #[error("the shim does not answer after {0:?}")]
+    Silent(Duration),
+    /// It does not answer, and cannot be ended.
+    #[error("the shim does not answer, and cannot be replaced: {0}")]
+    Hung(io::Error),
     /// It was connected to and then failed.
     #[error("the shim does not work: {0}")]
     Broken(#[from] io::Error),
@@ -76,11 +80,11 @@ pub(super) struct Greeted {
     pub(super) known: Vec<KnownWorker>,
 }
 
-/// The shim that runs, started if none does.
+/// The shim that runs, started if none does; another one, if it does not answer.
 pub(super) async fn find_or_start(config: &ShimConfig) -> Result<Greeted, ShimError> {
     const RETRY: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + PATIENCE;
-    let mut started = false;
+    let mut deadline = Instant::now() + config.patience;
+    let (mut started, mut replaced) = (false, false);
     loop {
         match find(config).await {
             Err(ShimError::Connect { .. }) if !started => {
@@ -91,6 +95,11 @@ pub(super) async fn find_or_start(config: &ShimConfig) -> Result<Greeted, ShimEr
             Err(ShimError::Connect { .. } | ShimError::Broken(_)) if Instant::now() < deadline => {
                 sleep(RETRY).await;
                 started = false;
+            }
+            Err(ShimError::Silent(_)) if !replaced => {
+                hung::end(&config.state_dir, config.patience).await.map_err(ShimError::Hung)?;
+                deadline = Instant::now() + config.patience;
+                (started, replaced) = (false, true);
             }
             done => return done,
         }
@@ -103,10 +112,10 @@ pub(super) async fn find(config: &ShimConfig) -> Result<Greeted, ShimError> {
         socket: config.state_dir.join(socket::NAME),
         error,
     })?;
-    greet(connection).await
+    greet(connection, config.patience).await
 }
 
-async fn greet(connection: Connection) -> Result<Greeted, ShimError> {
+async fn greet(connection: Connection, patience: Duration) -> Result<Greeted, ShimError> {
     let ready = readiness(connection.as_fd())?;
     let mut link = Link::new(connection);
     link.send(
@@ -118,8 +127,8 @@ async fn greet(connection: Connection) -> Result<Greeted, ShimError> {
         Vec::new(),
     );
     link.send(protocol::Request::from(Ask::List(protocol::List {})), Vec::new());
-    let known = timeout(PATIENCE, introduction(&mut link, &ready)).await;
-    let known = known.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let known = timeout(patience, introduction(&mut link, &ready)).await;
+    let known = known.map_err(|_| ShimError::Silent(patience))??;
     Ok(Greeted { link, ready, known })
 }
 
@@ -157,11 +166,11 @@ async fn start(config: &ShimConfig) -> Result<(), ShimError> {
     let spawned =
         Spawner::new(Dispositions::MayChange)?.spawn(&image, complaint.as_fd(), complaint.as_fd());
     let pidfd = spawned.map_err(failed)?.pidfd;
-    let exit = match timeout(PATIENCE, end(&pidfd)).await {
+    let exit = match timeout(config.patience, end(&pidfd)).await {
         Ok(exit) => exit?,
         Err(_) => {
             pidfd.kill_and_reap();
-            return Err(failed(format!("it does not listen after {PATIENCE:?}")));
+            return Err(failed(format!("it does not listen after {:?}", config.patience)));
         }
     };
     if exit == Exit::Code(0) {

@@ -12,6 +12,7 @@
 mod books;
 mod client;
 mod daemon;
+mod hung;
 mod label;
 mod launcher;
 mod link;
