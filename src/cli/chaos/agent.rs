@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use nix::{
-    libc,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -127,5 +126,10 @@ pub(super) fn shim(town: &Town) -> Option<Process> {
 /// `kill -9` of the shim. Returns whether there was one.
 pub(super) fn kill_shim(town: &Town) -> bool {
     town.ledger().shim_dies();
-    shim(town).is_some_and(|shim| send_signal(shim, libc::SIGKILL).unwrap_or(false))
+    signal_shim(town, Signal::SIGKILL)
+}
+
+/// Signals the shim. Returns whether there was one.
+pub(super) fn signal_shim(town: &Town, signal: Signal) -> bool {
+    shim(town).is_some_and(|shim| send_signal(shim, signal as i32).unwrap_or(false))
 }

@@ -27,6 +27,10 @@ pub(super) enum Fault {
     PauseAgent,
     /// The shim is killed while the agent is stopped.
     PauseAgentKillShim,
+    /// The shim is stopped and continued (SIGSTOP, SIGCONT).
+    PauseShim,
+    /// The agent is killed while the shim is stopped, and the next one started.
+    PauseShimKillAgent,
     /// The controller forgets the agent.
     ForgetNode,
 }
@@ -42,6 +46,8 @@ const OFTEN: &[(u64, Fault)] = &[
     (8, Fault::Detach),
     (6, Fault::PauseAgent),
     (4, Fault::PauseAgentKillShim),
+    (6, Fault::PauseShim),
+    (4, Fault::PauseShimKillAgent),
     (2, Fault::ForgetNode),
 ];
 
@@ -64,6 +70,8 @@ impl fmt::Display for Fault {
             Self::Detach => "agent detached",
             Self::PauseAgent => "agent paused",
             Self::PauseAgentKillShim => "shim killed while the agent was paused",
+            Self::PauseShim => "shim paused",
+            Self::PauseShimKillAgent => "agent killed while the shim was paused",
             Self::ForgetNode => "agent forgotten by the controller",
         })
     }

@@ -164,6 +164,7 @@ impl Rounds {
             }
             Fault::Detach => self.detach().await?,
             Fault::PauseAgent | Fault::PauseAgentKillShim => self.pause_agent(fault).await?,
+            Fault::PauseShim | Fault::PauseShimKillAgent => self.pause_shim(fault).await?,
             Fault::ForgetNode => {
                 let machine = &self.town.machine;
                 self.town.control.with(|controller| controller.forget_node(machine));
@@ -211,6 +212,19 @@ impl Rounds {
         if let Some(agent) = &mut self.agent {
             agent.signal(Signal::SIGCONT)?;
         }
+        Ok(())
+    }
+
+    async fn pause_shim(&mut self, fault: Fault) -> anyhow::Result<()> {
+        agent::signal_shim(&self.town, Signal::SIGSTOP);
+        // Longer than the agent waits before it kills in the shim's place.
+        self.pause(1_500).await;
+        if fault == Fault::PauseShimKillAgent {
+            self.kill_agent()?;
+            self.start_agent()?;
+            self.pause(600).await;
+        }
+        agent::signal_shim(&self.town, Signal::SIGCONT);
         Ok(())
     }
 
