@@ -226,10 +226,14 @@ impl Story {
         Ok(())
     }
 
-    /// Commits, then executes: what the machine's contract asks of a driver.
-    fn settle(&mut self, batch: Effects) -> Result<Effects, Box<dyn Error>> {
+    /// Commits, then executes: what the machine's contract asks of a driver. Answers that need not wait go
+    /// first.
+    fn settle(&mut self, mut batch: Effects) -> Result<Effects, Box<dyn Error>> {
         let (now, mut next) = (self.now, Effects::default());
         self.lines.at(self.elapsed(), now.mono);
+        for effect in batch.take_early() {
+            self.execute(&effect, &mut next)?;
+        }
         let failed = self.disk_is_full && !batch.commit.is_empty();
         self.lines.commit(&batch.commit, failed);
         if failed {
@@ -246,14 +250,20 @@ impl Story {
                 self.machine()?.handle(now, Event::NotDurable(Box::new(effect)), &mut next);
                 continue;
             }
-            self.lines.effect(&effect);
-            if let Effect::Reply { request, .. } = effect
-                && !self.slow.contains(&request)
-            {
-                self.machine()?.handle(now, Event::Delivered(request), &mut next);
-            }
+            self.execute(&effect, &mut next)?;
         }
         Ok(next)
+    }
+
+    fn execute(&mut self, effect: &Effect, next: &mut Effects) -> Result<(), Box<dyn Error>> {
+        self.lines.effect(effect);
+        if let Effect::Reply { request, .. } = effect
+            && !self.slow.contains(request)
+        {
+            let now = self.now;
+            self.machine()?.handle(now, Event::Delivered(*request), next);
+        }
+        Ok(())
     }
 
     fn view(&mut self) -> Outcome {
