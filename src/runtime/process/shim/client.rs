@@ -135,6 +135,8 @@ struct State {
     link: Option<Link>,
     /// How long the shim has said nothing while it is to kill somebody. `None`: it is not to.
     silent_since: Option<Instant>,
+    /// It was silent for too long, and is still.
+    hangs: bool,
 }
 
 /// A shim that is to kill a worker and says nothing for so long hangs: it was stopped, or a disk keeps it.
@@ -162,7 +164,7 @@ impl ShimProcesses {
             config,
             shim,
             events,
-            state: Mutex::new(State { books, link: Some(link), silent_since: None }),
+            state: Mutex::new(State { books, link: Some(link), silent_since: None, hangs: false }),
             changed: Notify::new(),
             watcher,
         });
@@ -279,6 +281,7 @@ impl Shared {
                 Ok(Incoming::Message(Answer { tell: Some(tell) }, descriptors)) => {
                     self.take_answer(&mut state, tell, descriptors);
                     state.silent_since = state.books.awaits_an_end().then(Instant::now);
+                    state.hangs = false;
                     drop(state);
                     // An answer makes room for another question.
                     self.say_what_is_queued();
@@ -377,7 +380,10 @@ impl Shared {
         let mut state = self.lock();
         let doomed = state.books.doomed();
         state.silent_since = state.books.awaits_an_end().then(Instant::now);
-        tracing::warn!(workers = doomed.len(), "the shim hangs; killing its workers for it");
+        if !std::mem::replace(&mut state.hangs, true) {
+            let workers = doomed.len();
+            tracing::error!(workers, "the shim hangs; those that it is to kill are killed for it");
+        }
         self.watcher.order(supervisor::Order::StandIn(doomed));
     }
 
@@ -407,7 +413,7 @@ impl Shared {
     async fn recover(&self) -> AsyncFd<OwnedFd> {
         {
             let mut state = self.lock();
-            (state.link, state.silent_since) = (None, None);
+            (state.link, state.silent_since, state.hangs) = (None, None, false);
         }
         // It may be alive: then it knows its workers best.
         if let Ok(greeted) = launcher::find(&self.shim).await {
