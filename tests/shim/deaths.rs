@@ -1,8 +1,10 @@
 //! The shim dies; its workers do not, and nothing about them is made up.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
-use super::bench::*;
+use nix::{sys::signal, unistd::Pid};
+
+use super::bench::{self, *};
 use arroyo_node::{
     ids::WorkerId,
     machine::{Event, Exit, Process, Signal},
@@ -148,4 +150,41 @@ fn spawns_fail_while_no_shim_can_be_started() {
         bench.spawn("exec sleep 600");
         matches!(bench.next(), Event::Spawned { .. })
     });
+}
+
+/// As when a program is run from a disk that hangs, and never comes back.
+#[test]
+fn a_shim_that_hangs_for_good_is_replaced() {
+    let mut bench = Bench::new();
+    bench.disconnect();
+    bench.shim.patience = Duration::from_secs(1);
+    bench.connect();
+    let (lives, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 9"));
+    let (killed, _) = bench.start("exec sleep 600");
+    let hung = bench::process(parent(process.pid).unwrap()).unwrap();
+    signal::kill(Pid::from_raw(hung.pid.cast_signed()), signal::SIGSTOP).unwrap();
+    let never_runs = bench.spawn("exec sleep 600");
+    bench.signal(killed, Signal::Kill);
+    bench.signal(never_runs, Signal::Kill);
+
+    // What becomes of these two, in either order.
+    let mut ended = None;
+    let mut failed = false;
+    while ended.is_none() || !failed {
+        match bench.next() {
+            Event::Exited { worker, exit } if worker == killed => ended = Some(exit),
+            Event::SpawnFailed { worker, .. } if worker == never_runs => failed = true,
+            other => panic!("{other:?}"),
+        }
+        assert!(!is_alive(hung), "it could wake up and run what was said to have failed");
+    }
+    // Older kernels than 6.15 keep no status for anybody but the parent.
+    assert!(matches!(ended, Some(Exit::Signal(9) | Exit::Unknown)), "{ended:?}");
+    let (new, _) = start_at_new_shim(&mut bench);
+    assert!(is_alive(process));
+    bench.go();
+    let exit = bench.exit_of(lives);
+    assert!(matches!(exit, Exit::Code(9) | Exit::Unknown), "{exit}");
+    bench.signal(new, Signal::Kill);
+    assert_eq!(bench.exit_of(new), Exit::Signal(9));
 }

@@ -30,7 +30,7 @@ pub(super) struct Books {
     /// Not said to the shim yet, in order.
     queue: VecDeque<Order>,
     asked: usize,
-    /// Workers that the shim has and is to kill.
+    /// Workers that the shim is to kill: it has them, or was asked to spawn them.
     doomed: BTreeSet<WorkerId>,
 }
 
@@ -142,7 +142,9 @@ impl Books {
 
     fn note_doom(&mut self, worker: WorkerId) {
         let entry = self.entries.get(&worker);
-        if let Some(Entry { place: Place::Shim(_), signal: Some(Signal::Kill) }) = entry {
+        if let Some(Entry { place, signal: Some(Signal::Kill) }) = entry
+            && matches!(place, Place::Shim(_) | Place::Asked)
+        {
             self.doomed.insert(worker);
         }
     }
@@ -204,9 +206,11 @@ impl Books {
             if self.asked >= MOST_ASKED {
                 return None;
             }
-            if let Some(entry) = self.entries.get_mut(&launch.worker) {
+            let worker = launch.worker;
+            if let Some(entry) = self.entries.get_mut(&worker) {
                 entry.place = Place::Asked;
                 self.asked += 1;
+                self.note_doom(worker);
             }
         }
         self.queue.pop_front()
@@ -224,7 +228,6 @@ impl Books {
         {
             entry.place = Place::Shim(AtShim::new(process, pidfd, true));
             self.asked -= 1;
-            self.note_doom(worker);
         }
     }
 
@@ -233,6 +236,7 @@ impl Books {
         let asked = self.is_asked(worker);
         if asked {
             self.entries.remove(&worker);
+            self.doomed.remove(&worker);
             self.asked -= 1;
         }
         asked
@@ -435,8 +439,9 @@ mod tests {
             books.spawn(launch(worker));
         }
         books.signal(early, Signal::Kill);
+        assert!(!books.awaits_an_end(), "the shim does not know of it");
         say(&mut books);
-        assert!(!books.awaits_an_end(), "nobody knows its process");
+        assert!(books.awaits_an_end() && doomed(&books).is_empty(), "nobody knows its process");
         for worker in [early, asked, ended, gone] {
             books.spawned(worker, PROCESS, None);
         }

@@ -38,6 +38,7 @@ use super::{
     link::{Incoming, Link},
     payload,
     protocol::{self, Answer, Ask, KnownWorker, Request, Tell},
+    silence::Silence,
 };
 use crate::{
     ids::WorkerId,
@@ -55,7 +56,7 @@ pub struct ShimConfig {
     /// Its arguments before `--state-dir`.
     pub args: Vec<String>,
     /// How long one may take to start, and to answer; 10 s. One that takes longer to answer who connects is
-    /// replaced by another.
+    /// replaced by another; whoever is connected connects anew then.
     pub patience: Duration,
 }
 
@@ -133,15 +134,9 @@ struct State {
     books: Books,
     /// `None` while there is no shim.
     link: Option<Link>,
-    /// How long the shim has said nothing while it is to kill somebody. `None`: it is not to.
-    silent_since: Option<Instant>,
-    /// It was silent for too long, and is still.
-    hangs: bool,
+    /// `None`: the shim has nobody to kill.
+    silence: Option<Silence>,
 }
-
-/// A shim that is to kill a worker and says nothing for so long hangs: it was stopped, or a disk keeps it.
-/// Half of the time that a forced stop has.
-const LONGEST_SILENCE: Duration = Duration::from_millis(500);
 
 impl ShimProcesses {
     /// Connects to the shim, starts one if there is none, and asks it which workers it knows.
@@ -164,7 +159,7 @@ impl ShimProcesses {
             config,
             shim,
             events,
-            state: Mutex::new(State { books, link: Some(link), silent_since: None, hangs: false }),
+            state: Mutex::new(State { books, link: Some(link), silence: None }),
             changed: Notify::new(),
             watcher,
         });
@@ -246,11 +241,11 @@ impl Shared {
         // What was queued while there was no shim.
         self.say_what_is_queued();
         loop {
-            let (clogged, silent_since) = {
+            let (clogged, look_at) = {
                 let state = self.lock();
-                (state.link.as_ref().is_some_and(Link::is_clogged), state.silent_since)
+                let clogged = state.link.as_ref().is_some_and(Link::is_clogged);
+                (clogged, state.silence.as_ref().map(Silence::look_at))
             };
-            let hangs_at = silent_since.map(|since| since + LONGEST_SILENCE);
             let done = tokio::select! {
                 guard = ready.readable() => guard.map(|mut guard| {
                     let end = self.hear();
@@ -259,10 +254,7 @@ impl Shared {
                 }),
                 room = launcher::room(ready), if clogged => room.map(|()| self.flush()),
                 () = self.changed.notified() => Ok(None),
-                () = until(hangs_at) => {
-                    self.stand_in();
-                    Ok(None)
-                }
+                () = until(look_at) => Ok(self.stand_in()),
             };
             match done {
                 Ok(None) => {}
@@ -280,8 +272,7 @@ impl Shared {
             match incoming {
                 Ok(Incoming::Message(Answer { tell: Some(tell) }, descriptors)) => {
                     self.take_answer(&mut state, tell, descriptors);
-                    state.silent_since = state.books.awaits_an_end().then(Instant::now);
-                    state.hangs = false;
+                    state.silence = state.books.awaits_an_end().then(Silence::new);
                     drop(state);
                     // An answer makes room for another question.
                     self.say_what_is_queued();
@@ -368,23 +359,29 @@ impl Shared {
     /// From now on, if the shim is to kill somebody.
     fn watch_for_silence(&self) {
         let mut state = self.lock();
-        if state.silent_since.is_none() && state.books.awaits_an_end() {
-            state.silent_since = Some(Instant::now());
+        if state.silence.is_none() && state.books.awaits_an_end() {
+            state.silence = Some(Silence::new());
             self.changed.notify_one();
         }
     }
 
-    /// The shim hangs. What it is to kill is killed for it, now and again, as long as it says nothing; of the
-    /// ends it will tell.
-    fn stand_in(&self) {
+    /// The shim hangs. What it is to kill is killed for it, and it may yet tell the ends. `Some`: it has had
+    /// its chance.
+    fn stand_in(&self) -> Option<String> {
         let mut state = self.lock();
         let doomed = state.books.doomed();
-        state.silent_since = state.books.awaits_an_end().then(Instant::now);
-        if !std::mem::replace(&mut state.hangs, true) {
+        let silence = state.silence.as_mut()?;
+        if silence.has_lasted(self.shim.patience) {
+            return Some(format!("it has said nothing for {:?}", self.shim.patience));
+        }
+        if silence.look() {
             let workers = doomed.len();
             tracing::error!(workers, "the shim hangs; those that it is to kill are killed for it");
         }
-        self.watcher.order(supervisor::Order::StandIn(doomed));
+        if !doomed.is_empty() {
+            self.watcher.order(supervisor::Order::StandIn(doomed));
+        }
+        None
     }
 
     /// What to say for a spawn, and the descriptors that go with it.
@@ -413,11 +410,18 @@ impl Shared {
     async fn recover(&self) -> AsyncFd<OwnedFd> {
         {
             let mut state = self.lock();
-            (state.link, state.silent_since, state.hangs) = (None, None, false);
+            (state.link, state.silence) = (None, None);
         }
-        // It may be alive: then it knows its workers best.
-        if let Ok(greeted) = launcher::find(&self.shim).await {
-            return self.resume(greeted);
+        // It may be alive: then it knows its workers best. Or it hangs: then it must not wake up and do what it
+        // was asked after others have been told that it will not.
+        loop {
+            match launcher::find_unless_hung(&self.shim).await {
+                Ok(Some(greeted)) => return self.resume(greeted),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "nobody looks after its workers; trying again")
+                }
+            }
         }
         self.compare_books(&[]);
         let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };

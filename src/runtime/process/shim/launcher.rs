@@ -106,8 +106,21 @@ pub(super) async fn find_or_start(config: &ShimConfig) -> Result<Greeted, ShimEr
     }
 }
 
+/// The shim that runs, or `None` if there is none: one that does not answer has been ended. An error: it
+/// could not be.
+pub(super) async fn find_unless_hung(config: &ShimConfig) -> Result<Option<Greeted>, ShimError> {
+    match find(config).await {
+        Ok(greeted) => return Ok(Some(greeted)),
+        Err(ShimError::Silent(_)) => {
+            hung::end(&config.state_dir, config.patience).await.map_err(ShimError::Hung)?;
+        }
+        Err(_) => {}
+    }
+    Ok(None)
+}
+
 /// The shim that runs.
-pub(super) async fn find(config: &ShimConfig) -> Result<Greeted, ShimError> {
+async fn find(config: &ShimConfig) -> Result<Greeted, ShimError> {
     let connection = Connection::open(&config.state_dir).map_err(|error| ShimError::Connect {
         socket: config.state_dir.join(socket::NAME),
         error,

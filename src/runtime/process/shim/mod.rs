@@ -19,6 +19,7 @@ mod link;
 pub mod payload;
 pub mod protocol;
 mod server;
+mod silence;
 mod socket;
 
 pub use client::{Known, ShimConfig, ShimProcesses};
