@@ -38,7 +38,7 @@ use super::{
     link::{Incoming, Link},
     payload,
     protocol::{self, Answer, Ask, KnownWorker, Request, Tell},
-    silence::Silence,
+    silence::{Silence, Step},
 };
 use crate::{
     ids::WorkerId,
@@ -241,10 +241,10 @@ impl Shared {
         // What was queued while there was no shim.
         self.say_what_is_queued();
         loop {
-            let (clogged, look_at) = {
+            let (clogged, suspicious_at) = {
                 let state = self.lock();
                 let clogged = state.link.as_ref().is_some_and(Link::is_clogged);
-                (clogged, state.silence.as_ref().map(Silence::look_at))
+                (clogged, state.silence.as_ref().map(Silence::next_at))
             };
             let done = tokio::select! {
                 guard = ready.readable() => guard.map(|mut guard| {
@@ -254,7 +254,7 @@ impl Shared {
                 }),
                 room = launcher::room(ready), if clogged => room.map(|()| self.flush()),
                 () = self.changed.notified() => Ok(None),
-                () = until(look_at) => Ok(self.stand_in()),
+                () = until(suspicious_at) => Ok(self.suspect()),
             };
             match done {
                 Ok(None) => {}
@@ -272,7 +272,9 @@ impl Shared {
             match incoming {
                 Ok(Incoming::Message(Answer { tell: Some(tell) }, descriptors)) => {
                     self.take_answer(&mut state, tell, descriptors);
-                    state.silence = state.books.awaits_an_end().then(Silence::new);
+                    let before = state.silence.take();
+                    let awaits = state.books.awaits_an_end();
+                    state.silence = awaits.then(|| Silence::broken(before));
                     drop(state);
                     // An answer makes room for another question.
                     self.say_what_is_queued();
@@ -365,21 +367,26 @@ impl Shared {
         }
     }
 
-    /// The shim hangs. What it is to kill is killed for it, and it may yet tell the ends. `Some`: it has had
-    /// its chance.
-    fn stand_in(&self) -> Option<String> {
+    /// The shim owes an end and is silent. What it is to kill is killed for it in time, and it may yet tell of
+    /// the ends. `Some`: it is given up.
+    fn suspect(&self) -> Option<String> {
         let mut state = self.lock();
-        let doomed = state.books.doomed();
-        let silence = state.silence.as_mut()?;
-        if silence.has_lasted(self.shim.patience) {
-            return Some(format!("it has said nothing for {:?}", self.shim.patience));
-        }
-        if silence.look() {
-            let workers = doomed.len();
-            tracing::error!(workers, "the shim hangs; those that it is to kill are killed for it");
-        }
-        if !doomed.is_empty() {
-            self.watcher.order(supervisor::Order::StandIn(doomed));
+        let State { books, link, silence } = &mut *state;
+        match silence.as_mut()?.step(self.shim.patience) {
+            Step::Ask => link.as_mut()?.send(launcher::hello(), Vec::new()),
+            Step::StandIn { first } => {
+                let doomed = books.doomed();
+                if first {
+                    let workers = doomed.len();
+                    tracing::error!(workers, "the shim hangs; whom it is to kill is killed for it");
+                }
+                if !doomed.is_empty() {
+                    self.watcher.order(supervisor::Order::StandIn(doomed));
+                }
+            }
+            Step::GiveUp => {
+                return Some(format!("it has said nothing for {:?}", self.shim.patience));
+            }
         }
         None
     }

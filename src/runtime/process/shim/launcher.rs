@@ -128,17 +128,19 @@ async fn find(config: &ShimConfig) -> Result<Greeted, ShimError> {
     greet(connection, config.patience).await
 }
 
+/// Answered by a welcome, whenever it is said.
+pub(super) fn hello() -> protocol::Request {
+    protocol::Request::from(Ask::Hello(protocol::Hello {
+        version: protocol::VERSION,
+        lowest: protocol::LOWEST_VERSION,
+        capabilities: 0,
+    }))
+}
+
 async fn greet(connection: Connection, patience: Duration) -> Result<Greeted, ShimError> {
     let ready = readiness(connection.as_fd())?;
     let mut link = Link::new(connection);
-    link.send(
-        protocol::Request::from(Ask::Hello(protocol::Hello {
-            version: protocol::VERSION,
-            lowest: protocol::LOWEST_VERSION,
-            capabilities: 0,
-        })),
-        Vec::new(),
-    );
+    link.send(hello(), Vec::new());
     link.send(protocol::Request::from(Ask::List(protocol::List {})), Vec::new());
     let known = timeout(patience, introduction(&mut link, &ready)).await;
     let known = known.map_err(|_| ShimError::Silent(patience))??;
