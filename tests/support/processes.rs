@@ -9,7 +9,7 @@ use std::{
 };
 
 use arroyo_node::{machine::Process, rpc::wire::WorkerStatus, runtime::process::send_signal};
-use nix::libc::SIGKILL;
+use nix::libc::{self, SIGKILL};
 
 use super::eventually;
 
@@ -67,6 +67,12 @@ impl Drop for Mark {
     fn drop(&mut self) {
         kill_until_none_is_left(|| self.alive().into_iter().map(|marked| marked.process).collect());
     }
+}
+
+/// Whether this process has neither a policy nor a priority that others would not give up for a time slice.
+pub fn has_usual_priority() -> bool {
+    // SAFETY: integers only; 0 is this process.
+    unsafe { libc::sched_getscheduler(0) == 0 && libc::getpriority(libc::PRIO_PROCESS, 0) >= 0 }
 }
 
 /// The time slice of a process's first thread, in nanoseconds; `None`: the kernel does not show it, or is
