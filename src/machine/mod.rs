@@ -168,8 +168,9 @@ impl Machine {
     }
 
     fn dispatch(&mut self, event: Event, step: &mut Step) {
-        if self.finished {
-            // What else was ready in the last batch is the next agent's business.
+        if self.finished && event != Event::JournalRestored {
+            // What else was ready in the last batch is the next agent's business; but that does not
+            // know whose ends were forgotten while the journal was down, and are to be released.
             return;
         }
         match event {

@@ -266,9 +266,7 @@ impl World {
         } else if batch.commit.rewrite {
             self.handle(Event::JournalRestored, &mut next);
         }
-        // A machine that has finished does not take in that its rewrite has succeeded.
-        let whole = batch.commit.rewrite || self.machine.view().journal_error.is_none();
-        if committed.is_ok() && whole {
+        if committed.is_ok() && self.machine.view().journal_error.is_none() {
             self.promises.sees_durable();
         }
         for effect in batch.effects {

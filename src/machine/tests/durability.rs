@@ -168,3 +168,25 @@ fn an_end_is_released_once_it_is_durable_though_forgotten_by_then() {
     assert_eq!(agent.worker(worker), None);
     assert_eq!(agent.journal.row(worker), None);
 }
+
+#[test]
+fn an_end_that_was_forgotten_is_released_even_by_an_agent_that_ends_with_its_rewrite() {
+    let mut agent = Agent::with(|config| config.retain_most = 0);
+    let worker = agent.run(start("job", 1, 1));
+    agent.journal.broken = true;
+    agent.exited(worker, Exit::Code(1));
+    agent.acknowledged(worker);
+    agent.advance(secs(60));
+    assert_eq!(agent.worker(worker), None);
+    while let Some((at, timer)) = agent.machine.next_timeout() {
+        agent.pass_to(at);
+        if timer == Timer::Rewrite {
+            break;
+        }
+        agent.give(Event::Timeout);
+    }
+    agent.journal.broken = false;
+    agent.batch([Event::Timeout, Event::Shutdown(Shutdown::Detach)]);
+    assert!(agent.finished());
+    assert!(agent.released(worker), "the next agent would not know it, and report it again");
+}
