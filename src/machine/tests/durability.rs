@@ -153,15 +153,22 @@ fn an_acknowledgement_that_is_not_durable_is_asked_for_again_after_a_crash_only(
     assert_eq!(next.reports(), [worker]);
 }
 
-#[test]
-fn an_end_is_released_once_it_is_durable_though_forgotten_by_then() {
+/// An agent whose journal does not work, and a worker that has ended and been forgotten meanwhile.
+fn forgotten_while_the_journal_fails() -> (Agent, WorkerId) {
     let mut agent = Agent::with(|config| config.retain_most = 0);
     let worker = agent.run(start("job", 1, 1));
     agent.journal.broken = true;
     agent.exited(worker, Exit::Code(1));
     agent.acknowledged(worker);
     agent.advance(secs(60));
+    assert_eq!(agent.worker(worker), None);
     assert!(!agent.released(worker));
+    (agent, worker)
+}
+
+#[test]
+fn an_end_is_released_once_it_is_durable_though_forgotten_by_then() {
+    let (mut agent, worker) = forgotten_while_the_journal_fails();
     agent.journal.broken = false;
     agent.advance(secs(5));
     assert!(agent.released(worker), "else its exit status is kept for ever");
@@ -171,13 +178,7 @@ fn an_end_is_released_once_it_is_durable_though_forgotten_by_then() {
 
 #[test]
 fn an_end_that_was_forgotten_is_released_even_by_an_agent_that_ends_with_its_rewrite() {
-    let mut agent = Agent::with(|config| config.retain_most = 0);
-    let worker = agent.run(start("job", 1, 1));
-    agent.journal.broken = true;
-    agent.exited(worker, Exit::Code(1));
-    agent.acknowledged(worker);
-    agent.advance(secs(60));
-    assert_eq!(agent.worker(worker), None);
+    let (mut agent, worker) = forgotten_while_the_journal_fails();
     while let Some((at, timer)) = agent.machine.next_timeout() {
         agent.pass_to(at);
         if timer == Timer::Rewrite {

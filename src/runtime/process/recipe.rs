@@ -53,22 +53,34 @@ impl Inherited {
     }
 }
 
-/// How a worker's image is made.
+/// How a worker's image is made; or why none can be, which is every start's to say.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Recipe {
+pub(super) struct Recipe(Result<Common, CommandError>);
+
+/// What does not depend on the worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Common {
     candidates: Vec<Arc<CStr>>,
     argv: Vec<Arc<CStr>>,
-    /// Of the environment, what does not depend on the worker: `NAME=value`, by name.
+    /// `NAME=value`, by name.
     env: BTreeMap<Vec<u8>, Arc<CStr>>,
     cwd: Option<Arc<CStr>>,
 }
 
 impl Recipe {
     /// The recipe for this command, run by a process that has these to leave to it.
-    pub(super) fn new(
-        command: &WorkerCommand,
-        inherited: &Inherited,
-    ) -> Result<Self, CommandError> {
+    pub(super) fn new(command: &WorkerCommand, inherited: &Inherited) -> Self {
+        Self(Common::new(command, inherited))
+    }
+
+    /// Everything that `execve` needs to run that worker.
+    pub(super) fn image(&self, launch: &Launch) -> Result<Image, CommandError> {
+        self.0.as_ref().map_err(Clone::clone)?.image(launch)
+    }
+}
+
+impl Common {
+    fn new(command: &WorkerCommand, inherited: &Inherited) -> Result<Self, CommandError> {
         let own_name = command.program.as_os_str().as_bytes();
         let args = command.args.iter().map(|arg| arg.as_bytes());
         let cwd = match &command.cwd {
@@ -87,8 +99,7 @@ impl Recipe {
         })
     }
 
-    /// Everything that `execve` needs to run that worker.
-    pub(super) fn image(&self, launch: &Launch) -> Result<Image, CommandError> {
+    fn image(&self, launch: &Launch) -> Result<Image, CommandError> {
         let common = self.env.iter().map(|(name, variable)| (name.as_slice(), variable.clone()));
         let mut env: BTreeMap<&[u8], Arc<CStr>> = common.collect();
         for (name, value) in &launch.env {
@@ -161,7 +172,7 @@ mod tests {
     }
 
     fn image(program: &str, launch: &Launch, inherited: &Inherited) -> Result<Image, CommandError> {
-        Recipe::new(&WorkerCommand::new(program), inherited)?.image(launch)
+        Recipe::new(&WorkerCommand::new(program), inherited).image(launch)
     }
 
     fn texts(list: &[Arc<CStr>]) -> Vec<&str> {

@@ -18,7 +18,6 @@ use nix::{
 };
 
 use super::{
-    command::CommandError,
     engine::{Adoption, Engine, Notice, Reaper},
     in_process::ProcessesConfig,
     pidfd::Pidfd,
@@ -73,7 +72,7 @@ pub(super) struct UnclearSpawn {
 pub(super) struct Supervisor {
     engine: Engine,
     config: ProcessesConfig,
-    recipe: Result<Recipe, CommandError>,
+    recipe: Recipe,
     events: Events,
     orders: mpsc::Receiver<Order>,
     wake: Arc<EventFd>,
@@ -189,9 +188,7 @@ impl Supervisor {
     }
 
     fn try_spawn(&mut self, launch: &Launch) -> Result<Process, String> {
-        let image = self.recipe.as_ref().map_err(Clone::clone);
-        let image = image.and_then(|recipe| recipe.image(launch));
-        let image = image.map_err(|error| error.to_string())?;
+        let image = self.recipe.image(launch).map_err(|error| error.to_string())?;
         let output = self.config.output.open(launch.worker).map_err(|error| error.to_string())?;
         self.engine.spawn(launch.worker, &image, output.stdout.as_fd(), output.stderr.as_fd())
     }

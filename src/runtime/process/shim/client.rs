@@ -26,7 +26,6 @@ use tokio::{
 
 use super::{
     super::{
-        command::CommandError,
         in_process::{InProcess, ProcessesConfig},
         pidfd::Pidfd,
         recipe::{Inherited, Recipe},
@@ -120,7 +119,7 @@ pub struct ShimProcesses {
 struct Shared {
     config: ProcessesConfig,
     shim: ShimConfig,
-    recipe: Result<Recipe, CommandError>,
+    recipe: Recipe,
     events: Events,
     state: Mutex<State>,
     /// The link has become clogged, or the shim is to kill somebody.
@@ -397,9 +396,7 @@ impl Shared {
         launch: &Launch,
         version: u32,
     ) -> Result<(protocol::Spawn, Vec<OwnedFd>), String> {
-        let image = self.recipe.as_ref().map_err(Clone::clone);
-        let image = image.and_then(|recipe| recipe.image(launch));
-        let image = image.map_err(|error| error.to_string())?;
+        let image = self.recipe.image(launch).map_err(|error| error.to_string())?;
         let packed = payload::pack(&image, label::write(launch), version);
         let packed = packed.map_err(|error| error.to_string())?;
         let output = self.config.output.open(launch.worker).map_err(|error| error.to_string())?;

@@ -31,10 +31,10 @@ pub(super) async fn end(state_dir: &Path, patience: Duration) -> io::Result<()> 
         return Ok(());
     };
     let deadline = Instant::now() + patience;
+    tracing::warn!("the shim does not answer; it is killed");
     loop {
         let mut left = 0;
         for stat in holders(&lock)? {
-            tracing::warn!(pid = stat.process.pid, "the shim does not answer; it is killed");
             if let Some(pidfd) = Pidfd::open(stat.process)? {
                 pidfd.signal(libc::SIGKILL)?;
                 left += 1;
