@@ -1,9 +1,16 @@
 //! Calling the controller: ControllerGrpc over any connector, each call with a deadline.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::Uri;
 use hyper::rt::{Read, Write};
+use tokio::time::{error::Elapsed, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -47,7 +54,14 @@ pub struct ControllerClient {
     machine: MachineId,
     deadline: Duration,
     client: ControllerGrpcClient<Channel>,
+    overdue: Arc<Overdue>,
 }
+
+/// The heartbeat that was not answered in time and goes on, if there is one.
+#[derive(Debug, Default)]
+struct Overdue(Mutex<Option<AbortOnDropHandle<()>>>);
+
+type Call = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
 
 impl ControllerClient {
     /// A client that connects through `connector`; `on_connect` is called for each new connection.
@@ -78,7 +92,7 @@ impl ControllerClient {
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(connector);
         let client = ControllerGrpcClient::new(channel);
-        Self { machine, deadline: settings.deadline, client }
+        Self { machine, deadline: settings.deadline, client, overdue: Arc::default() }
     }
 
     /// RegisterNode.
@@ -93,12 +107,23 @@ impl ControllerClient {
 
     /// HeartbeatNode.
     ///
+    /// A stock controller lets the calls of all nodes wait in one queue while it starts workers, for minutes
+    /// if one of their machines has lost its power, and takes nodes that it has not heard for half a
+    /// minute for dead when it comes to the next job in the queue. A call that is cancelled loses its place. So
+    /// one heartbeat that was not answered in time is given up here only, and keeps its place there.
+    ///
     /// # Errors
     /// The controller did not acknowledge it in time, or does not know this node.
     pub async fn heartbeat(&self, at: Wall) -> Result<(), CallError> {
         let mut client = self.client.clone();
-        let request = convert::heartbeat(&self.machine, at);
-        self.call(async move { client.heartbeat_node(Request::new(request)).await.map(drop) }).await
+        let request = Request::new(convert::heartbeat(&self.machine, at));
+        let mut call: Call =
+            Box::pin(async move { client.heartbeat_node(request).await.map(drop) });
+        let outcome = timeout(self.deadline, &mut call).await;
+        if outcome.is_err() {
+            self.overdue.keep(call);
+        }
+        self.result(outcome)
     }
 
     /// WorkerFinished, in the report's dialect. A controller that cannot read that has been
@@ -122,12 +147,27 @@ impl ControllerClient {
     }
 
     async fn call(&self, call: impl Future<Output = Result<(), Status>>) -> Result<(), CallError> {
-        match tokio::time::timeout(self.deadline, call).await {
+        self.result(timeout(self.deadline, call).await)
+    }
+
+    fn result(&self, outcome: Result<Result<(), Status>, Elapsed>) -> Result<(), CallError> {
+        match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(status)) => Err(convert::call_error(&status)),
             Err(_) => Err(CallError::Failed(
                 format!("no answer from the controller within {:?}", self.deadline).into(),
             )),
+        }
+    }
+}
+
+impl Overdue {
+    /// Has this call go on, unless another one does.
+    fn keep(&self, call: Call) {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            // Whatever the answer is, it is too late to mean anything.
+            *place = Some(AbortOnDropHandle::new(tokio::spawn(async { drop(call.await) })));
         }
     }
 }

@@ -182,6 +182,30 @@ async fn a_call_that_hangs_fails_at_its_deadline() {
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
+/// A controller with one queue for all calls must not be made to put this node at its end again and again.
+#[tokio::test]
+async fn one_heartbeat_that_hangs_keeps_its_place_and_others_do_not() {
+    let mut controller = Controller::start().await;
+    let settings = CallSettings { deadline: Duration::from_millis(300), ..GENEROUS };
+    let (client, _) = client(controller.address, settings);
+    let overdue = async |controller: &mut Controller| {
+        assert!(matches!(client.heartbeat(AT).await, Err(CallError::Failed(_))));
+        controller.called().await
+    };
+    for _ in 0..2 {
+        let first = overdue(&mut controller).await;
+        overdue(&mut controller).await.cancelled().await;
+        first.acknowledge();
+        // It takes its answer, and leaves its place to another.
+        let registered = client.register(registration());
+        let (registered, call) = tokio::join!(registered, controller.called());
+        drop((registered, call));
+    }
+    let last = overdue(&mut controller).await;
+    drop(client);
+    last.cancelled().await;
+}
+
 /// Refuses each call in this way, and returns what the client makes of it.
 async fn refused(refuse: impl Fn(Call)) -> [Result<(), CallError>; 3] {
     let mut controller = Controller::start().await;

@@ -175,6 +175,12 @@ impl Call {
         message
     }
 
+    /// Waits until the caller cancels it.
+    pub(crate) async fn cancelled(mut self) {
+        let reset = std::future::poll_fn(|context| self.respond.poll_reset(context));
+        soon("a cancellation", reset).await.expect("the connection is there");
+    }
+
     /// Answers with an empty message.
     pub(crate) fn acknowledge(mut self) {
         let mut stream = self.respond.send_response(head(200), false).expect("it waits");
