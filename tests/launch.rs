@@ -137,6 +137,27 @@ async fn a_workers_environment_is_what_stock_gives_key_by_key() {
     }
 }
 
+/// Its flags are the agent's alone; but a worker must find the same controller.
+#[tokio::test]
+async fn a_worker_is_told_of_a_controller_that_only_a_flag_names() {
+    let home = Home::new();
+    let recorder = Recorder::start().await;
+    let flags = home.arguments(&recorder.url());
+    let mut flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let worker = note_taker(&home);
+    let at = flags.iter().position(|word| *word == "--worker-command").unwrap();
+    flags[at + 1] = &worker;
+    let scratch = home.scratch();
+    let env = [
+        ("NOTES", scratch.to_str().unwrap()),
+        ("ARROYO__CONTROLLER_ENDPOINT", "http://another.invalid:5116"),
+    ];
+    let agent = AgentProgram::serving(Program::run(&home.mark, &flags, &env)).await;
+    agent.start(home.request("job", 1, &[])).await;
+    let environment = notes(&home).await.environment;
+    assert_eq!(environment["ARROYO__CONTROLLER_ENDPOINT"], recorder.url());
+}
+
 #[tokio::test]
 async fn a_worker_is_run_as_stock_runs_it() {
     let home = Home::new();

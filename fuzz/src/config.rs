@@ -89,7 +89,8 @@ fn refused(error: &ConfigError, path: &Path) {
     let (source_name, key) = match error {
         ConfigError::Unreadable { source_name, problem } => (source_name, problem),
         ConfigError::Value { source_name, key, .. } => (source_name, key),
-        ConfigError::Unknown { source_name, key, .. } => (source_name, key),
+        ConfigError::Unknown { source_name, key, .. }
+        | ConfigError::NoSwitch { source_name, key, .. } => (source_name, key),
         ConfigError::Missing { .. } | ConfigError::OwnFileAmongStock { .. } => {
             panic!("the file is there: {said}")
         }

@@ -16,7 +16,8 @@
 //! | `/debug/pprof/profile` | a CPU profile (as stock): see the module `profile` |
 //! | `/debug/pprof/heap` | 403, as stock when it does not sample its allocations: this agent never does |
 //!
-//! With a key ([`AdminState::key`]) every route demands `Authorization: Bearer KEY`, as stock's do.
+//! With a key ([`AdminState::key`]) every route demands `Authorization: Bearer KEY`, as stock's do; the
+//! metrics may be left out of that.
 
 mod key;
 mod page;
@@ -48,6 +49,7 @@ use crate::{
     machine::View,
     runtime::{metrics::Metrics, ports::Clock},
 };
+pub use key::Key;
 use ready::Readiness;
 use summary::Summary;
 
@@ -71,7 +73,7 @@ pub struct AdminState {
     /// The settings in effect, for people.
     pub settings: Arc<str>,
     /// Without this key nothing is answered; `None`: everybody may ask.
-    pub key: Option<Arc<str>>,
+    pub key: Option<Key>,
 }
 
 /// Serves until `shutdown` ends, and then for at most a second more.

@@ -51,6 +51,18 @@ pub enum ConfigError {
         /// What is allowed.
         must: String,
     },
+    /// TLS is described, and whether there is to be TLS is not said.
+    #[error(
+        "{source_name} sets {key}, and nothing sets {switch}, which Arroyo demands: set it to true or false"
+    )]
+    NoSwitch {
+        /// The file, variable or flag.
+        source_name: String,
+        /// What is set.
+        key: String,
+        /// What is not.
+        switch: String,
+    },
     /// There is no such setting.
     #[error("{source_name} sets {key}, which is no setting of arroyo-node; {hint}")]
     Unknown {

@@ -27,11 +27,7 @@ const OWN_FILE: &str = "arroyo-node.toml";
 pub(super) fn stock(places: &Places, notices: &mut Vec<String>) -> Result<Figment, ConfigError> {
     let mut layers = Figment::from(Serialized::defaults(Stock::default()));
     if let Ok(url) = env::var("CONTROLLER_ADDR") {
-        notices.push(
-            "CONTROLLER_ADDR is an old name, which newer Arroyo does not know: \
-             use ARROYO__CONTROLLER_ENDPOINT"
-                .into(),
-        );
+        notices.push("CONTROLLER_ADDR is an old name: use ARROYO__CONTROLLER_ENDPOINT".into());
         let origin = Origin::Custom("CONTROLLER_ADDR".into());
         layers = layers.merge(Single { origin, key: "controller-endpoint", value: url.into() });
     }

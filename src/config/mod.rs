@@ -23,12 +23,13 @@ mod error;
 mod layers;
 pub mod own;
 mod render;
+mod shared;
 pub mod size;
 mod source;
 pub mod stock;
 pub mod values;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use figment::{Figment, value::Value};
 use serde::de::DeserializeOwned;
@@ -97,11 +98,14 @@ pub fn load(places: &Places) -> Result<Loaded, ConfigError> {
     let own_layers = layers::own(places)?;
     let stock: Stock = extract(&stock_layers, Whose::Stock)?;
     let own: Own = extract(&own_layers, Whose::Own)?;
+    if let Some(error) = shared::tls_that_may_be_meant(&stock_layers) {
+        return Err(error);
+    }
     if let Some((key, must)) = own.contradiction() {
         return Err(error::contradiction(&own_layers, key, must));
     }
     notices.extend(layers::misspelt(&stock_layers));
-    notices.extend(host_names_in_shared_places(&stock, &stock_layers));
+    notices.extend(shared::notices(&stock, &stock_layers));
     let mut sources = source::of_all(&stock_layers);
     sources.extend(source::of_all(&own_layers));
     Ok(Loaded { stock, own, notices, sources })
@@ -109,26 +113,6 @@ pub fn load(places: &Places) -> Result<Loaded, ConfigError> {
 
 fn extract<T: DeserializeOwned>(layers: &Figment, whose: Whose) -> Result<T, ConfigError> {
     layers.extract().map_err(|problem| error::explain(layers, &problem, whose))
-}
-
-/// This agent takes host names where stock takes only IP addresses, and a stock worker reads the
-/// same files and variables.
-fn host_names_in_shared_places(stock: &Stock, layers: &Figment) -> Vec<String> {
-    let addresses = [
-        ("node.bind-address", "--bind-address", &stock.node.bind_address),
-        ("admin.bind-address", "--admin-address", &stock.admin.bind_address),
-    ];
-    let named = addresses.into_iter().filter(|(_, _, host)| host.parse::<IpAddr>().is_err());
-    let shared = named.map(|(key, flag, host)| (Source::of(layers, key), key, flag, host));
-    shared
-        .filter(|(source, ..)| !matches!(source, Source::Flag(_)))
-        .map(|(source, key, flag, host)| {
-            format!(
-                "{source} sets {key} to the name {host:?}; a stock worker reads that too and takes \
-                 only an IP address: set it with {flag} instead"
-            )
-        })
-        .collect()
 }
 
 impl Loaded {

@@ -83,6 +83,8 @@ pub struct Admin {
     pub tls: Option<Tls>,
     /// Who may ask it.
     pub auth_mode: AuthMode,
+    /// Whether the metrics are for everybody, whatever `auth-mode` demands of a request.
+    pub allow_unauthenticated_metrics: bool,
 }
 
 /// Who may ask the admin server.
@@ -165,6 +167,7 @@ impl Default for Admin {
             http_port: DEFAULT_ADMIN_PORT,
             tls: None,
             auth_mode: AuthMode::None,
+            allow_unauthenticated_metrics: false,
         }
     }
 }

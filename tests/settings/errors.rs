@@ -110,7 +110,10 @@ fn an_unknown_setting_of_the_agents_own_is_told_with_the_nearest_known() {
 #[test]
 fn a_misspelt_key_in_a_shared_file_is_noted() {
     let place = Place::new();
-    place.write("home/work/arroyo.toml", "[node]\ntsak-slots = 5\n[node.tls]\ncert = 'x'");
+    place.write(
+        "home/work/arroyo.toml",
+        "[node]\ntsak-slots = 5\n[node.tls]\nenabled = false\ncert = 'x'",
+    );
     let notes = place.shown(&[], &[], &[]).notes;
     assert!(notes.contains("sets node.tsak-slots, which Arroyo does not know"), "{notes}");
     assert!(notes.contains("did you mean node.task-slots?"), "{notes}");
@@ -124,6 +127,33 @@ fn a_host_name_where_workers_need_an_address_is_noted() {
     let notes = place.shown(&[], &[], &env).notes;
     assert!(notes.contains("a stock worker reads that too"), "{notes}");
     assert_eq!(place.shown(&[], &["--bind-address", "localhost"], &[]).notes, "");
+}
+
+#[test]
+fn what_stock_workers_would_not_take_is_noted() {
+    let notes = |name, value| Place::new().shown(&[], &[], &[(name, value)]).notes;
+    let level = notes("ARROYO__LOGGING__MIN_LEVEL", "debug");
+    assert!(level.contains("ARROYO__LOGGING__MIN_LEVEL sets logging.min-level"), "{level}");
+    assert!(level.contains("RUST_LOG"), "{level}");
+    let https = notes("ARROYO__CONTROLLER_ENDPOINT", "https://c:5116");
+    assert!(https.contains("controller.tls.enabled or tls.enabled"), "{https}");
+    let both =
+        [("ARROYO__CONTROLLER_ENDPOINT", "https://c:5116"), ("ARROYO__TLS__ENABLED", "true")];
+    assert_eq!(Place::new().shown(&[], &[], &both).notes, "");
+}
+
+#[test]
+fn tls_that_is_described_and_not_switched_is_an_error() {
+    assert_eq!(
+        of_file("[tls]\ncert-file = 'agent.pem'"),
+        "error: ./arroyo.toml sets tls.cert-file, and nothing sets tls.enabled, which Arroyo \
+         demands: set it to true or false"
+    );
+    assert_eq!(
+        of_variable("ARROYO__NODE__TLS__KEY_FILE", "agent.key"),
+        "error: ARROYO__NODE__TLS__KEY_FILE sets node.tls.key-file, and nothing sets \
+         node.tls.enabled, which Arroyo demands: set it to true or false"
+    );
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Bench {
             program: "/bin/sh".into(),
             args: vec!["-c".into(), "eval \"$SCRIPT\"".into()],
             cwd: None,
+            env: Vec::new(),
         };
         Self::running(script)
     }

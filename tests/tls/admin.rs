@@ -88,6 +88,21 @@ async fn with_an_api_key_every_route_demands_it() {
     }
 }
 
+#[tokio::test]
+async fn the_metrics_can_be_left_open() {
+    let world = World::new();
+    let env = vec![
+        ("ARROYO__ADMIN__AUTH_MODE__TYPE", "static-api-key".to_owned()),
+        ("ARROYO__ADMIN__AUTH_MODE__API_KEY", "sesame".to_owned()),
+        ("ARROYO__ADMIN__ALLOW_UNAUTHENTICATED_METRICS", "true".to_owned()),
+    ];
+    let agent = serving(&world.home, &nobody(), &env).await;
+    for (path, status) in [("/metrics", 200), ("/config", 401), ("/", 401)] {
+        let answer = soon("an answer", get(agent.admin, path)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
+}
+
 async fn does_not_start(env: &crate::Env, why: &str) {
     let world = World::new();
     let mut agent = crate::launch(&world.home, &nobody(), env);

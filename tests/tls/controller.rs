@@ -37,6 +37,7 @@ async fn the_controllers_own_tls_section_replaces_the_global_one() {
     let recorder = Recorder::start_over(loopback(0), Some(server)).await;
     let mut env = tls(&agent, None);
     env.retain(|(name, _)| *name != "ARROYO__TLS__ENABLED");
+    env.push(("ARROYO__TLS__ENABLED", "false".into()));
     env.push(("ARROYO__CONTROLLER__TLS__ENABLED", "true".into()));
     // Instead of what the system trusts, as far as this process is concerned.
     env.push(("SSL_CERT_FILE", world.ours.file.to_str().unwrap().into()));

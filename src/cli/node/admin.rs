@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::resolve;
 use crate::{
-    admin::{self, AdminState},
+    admin::{self, AdminState, Key},
     cli::tls::identity,
     config::{
         Loaded, Source,
@@ -31,7 +31,7 @@ pub(in crate::cli) struct AdminServer {
     incoming: Incoming,
     pub(super) scheme: &'static str,
     settings: Arc<str>,
-    key: Option<Arc<str>>,
+    key: Option<Key>,
 }
 
 impl AdminServer {
@@ -70,7 +70,10 @@ pub(super) async fn bind(settings: &Loaded) -> anyhow::Result<AdminServer> {
         AuthMode::StaticApiKey { api_key } if api_key.reveal().is_empty() => {
             bail!("admin.auth-mode.api-key is empty: everybody would have it")
         }
-        AuthMode::StaticApiKey { api_key } => Some(api_key.reveal().into()),
+        AuthMode::StaticApiKey { api_key } => Some(Key {
+            secret: api_key.reveal().into(),
+            metrics_are_open: admin.allow_unauthenticated_metrics,
+        }),
         AuthMode::None | AuthMode::Mtls { .. } => None,
     };
     Ok(AdminServer {

@@ -13,7 +13,7 @@ use crate::{
         Options,
         tls::{self, Service},
     },
-    config::{Loaded, stock::Stock},
+    config::{Loaded, Source, stock::Stock},
     ids::MachineId,
     rpc::client::CallSettings,
     runtime::{
@@ -22,6 +22,9 @@ use crate::{
         tls::ClientTls,
     },
 };
+
+/// Where Arroyo's processes look for the controller's address, over any file.
+const CONTROLLER_VARIABLE: &str = "ARROYO__CONTROLLER_ENDPOINT";
 
 /// The agent, to be bound to this address.
 pub(super) fn builder(
@@ -81,7 +84,8 @@ pub(in crate::cli) fn state_dir(settings: &Loaded) -> PathBuf {
     settings.own.state_dir.set().cloned().unwrap_or_else(default_state_dir)
 }
 
-/// `PROGRAM [-c FILE] [--config-dir DIR] worker`, as stock Arroyo runs its workers.
+/// `PROGRAM [-c FILE] [--config-dir DIR] worker`, as stock Arroyo runs its workers, and the controller's
+/// address if they could not find it where the agent did.
 pub(in crate::cli) fn worker_command(
     settings: &Loaded,
     options: &Options,
@@ -102,6 +106,11 @@ pub(in crate::cli) fn worker_command(
             file.chain(dir).chain(["worker".into()]).collect()
         }
     };
+    // Workers read the same files and variables as this agent, but not its flags, and they look for the
+    // controller themselves.
+    if let Source::Flag(_) = settings.source("controller-endpoint") {
+        command.env = vec![(CONTROLLER_VARIABLE.into(), settings.stock.controller_url().into())];
+    }
     Ok(command)
 }
 

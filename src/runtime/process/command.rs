@@ -20,12 +20,14 @@ pub struct WorkerCommand {
     pub args: Vec<OsString>,
     /// The directory to run it in; `None`: the one in which the agent was started.
     pub cwd: Option<PathBuf>,
+    /// Variables over those that the agent has itself, and under those of the StartWorker.
+    pub env: Vec<(OsString, OsString)>,
 }
 
 impl WorkerCommand {
     /// This program with the one argument `worker`, as stock Arroyo is run.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: vec!["worker".into()], cwd: None }
+        Self { program: program.into(), args: vec!["worker".into()], cwd: None, env: Vec::new() }
     }
 
     /// What to tell of a launch that failed.

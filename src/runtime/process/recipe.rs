@@ -5,6 +5,7 @@
 //!  environment, later wins:
 //!    this process's own, but for ARROYO_NODE__*   (settings of the agent, which a stock worker
 //!                                                  need not understand)
+//!    those of the command
 //!    the variables of the StartWorker
 //!    RUST_LOG=info  ARROYO__WORKER__ID  ARROYO__WORKER__TASK_SLOTS  ARROYO__ADMIN__HTTP_PORT=0
 //!    JOB_ID  RUN_ID  GENERATION  [PIPELINE_ID]
@@ -89,10 +90,13 @@ impl Common {
         };
         let env = inherited.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let env = env.filter(|(name, _)| !name.starts_with(OWN_PREFIX));
+        let of_command =
+            command.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         Ok(Self {
             candidates: candidates(&command.program, inherited)?,
             argv: [own_name].into_iter().chain(args).map(c_string).collect::<Result<_, _>>()?,
             env: env
+                .chain(of_command)
                 .map(|(name, value)| Ok((name.to_owned(), variable(name, value)?)))
                 .collect::<Result<_, _>>()?,
             cwd: cwd.map(|path| c_string(path.into_os_string().into_vec())).transpose()?,
@@ -213,6 +217,21 @@ mod tests {
         expected.insert(8, "PIPELINE_ID=pipe");
         let made = image("/bin/arroyo", &launch, &inherited).unwrap();
         assert_eq!(texts(&made.envp), expected);
+    }
+
+    #[test]
+    fn a_commands_variables_lie_between_the_agents_and_the_requests() {
+        let mut launch = launch(WorkerId(1));
+        launch.env = [("BOTH".to_owned(), "request".to_owned())].into();
+        let mut command = WorkerCommand::new("/bin/arroyo");
+        command.env = [("BOTH", "command"), ("URL", "command")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+        let inherited = inherited(&[("URL", "inherited"), ("OTHER", "inherited")]);
+        let made = Recipe::new(&command, &inherited).image(&launch).unwrap();
+        for variable in ["BOTH=request", "URL=command", "OTHER=inherited"] {
+            assert!(texts(&made.envp).contains(&variable), "{variable}");
+        }
     }
 
     #[test]

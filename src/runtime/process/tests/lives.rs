@@ -149,6 +149,7 @@ fn a_worker_gets_exactly_its_environment() {
         program: "/usr/bin/env".into(),
         args: vec!["-0".into()],
         cwd: None,
+        env: Vec::new(),
     });
     let (worker, _) = bench.start("anything");
     assert_eq!(bench.exit_of(worker), Exit::Code(0));

@@ -76,6 +76,7 @@ impl Bench {
             program: "/bin/sh".into(),
             args: vec!["-c".into(), "eval \"$SCRIPT\"".into()],
             cwd: None,
+            env: Vec::new(),
         })
     }
 
