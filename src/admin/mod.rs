@@ -11,7 +11,7 @@
 //! | `/metrics.pb` | the same as protobuf messages (as stock Arroyo) |
 //! | `/config` | the settings in effect, as TOML, each with its source; secrets hidden (as stock) |
 //! | `/status` | `ok` (as stock) |
-//! | `/name` | `arroyo-node` (as stock) |
+//! | `/name` | `arroyo-node` (a stock node calls itself `arroyo-worker`) |
 //! | `/details` | JSON: service, version and what else is known since the start (as stock) |
 //! | `/debug/pprof/profile` | a CPU profile (as stock): see the module `profile` |
 //! | `/debug/pprof/heap` | 403, as stock when it does not sample its allocations: this agent never does |
@@ -53,7 +53,7 @@ pub use key::Key;
 use ready::Readiness;
 use summary::Summary;
 
-/// The service's name, as stock Arroyo's node gives it.
+/// The service's name.
 const NAME: &str = "arroyo-node";
 
 /// How long open connections may go on once the server is to end.
