@@ -1,10 +1,13 @@
-//! P2: a worker that StartWorker named exists in the journal before the caller hears of it; and
-//! what the journal has taken, the next agent finds: all of it after a kill, after a power failure
+//! P2: a worker that StartWorker named exists in the journal before the caller hears of it, and so does that
+//! an agent drains, or no longer; and what the journal has taken, the next agent finds: all of it after a kill, after a power failure
 //! what was there after some commit.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-use arroyo_node::machine::{Record, Reply};
+use arroyo_node::machine::{Ask, Record, Reply};
 
 use super::{Oracle, Verdict};
 use crate::{
@@ -19,10 +22,19 @@ struct Kept {
     draining: bool,
 }
 
+/// A SetDraining that has not been answered.
+struct Wish {
+    draining: bool,
+    /// Whether the journal says so, or has said so since.
+    kept: bool,
+}
+
 /// Keeps every state that each journal was in, since the life before.
 #[derive(Default)]
 pub(super) struct Durable {
     states: BTreeMap<usize, Vec<Kept>>,
+    /// They are answered in their order.
+    wishes: BTreeMap<usize, VecDeque<Wish>>,
 }
 
 impl Oracle for Durable {
@@ -40,6 +52,19 @@ impl Oracle for Durable {
                 let id = launch.worker;
                 return Err(format!("worker {id} was spawned before it was in the journal"));
             }
+            Fact::Asked(Ask::SetDraining(draining)) => {
+                let said = self.states.get(&agent).and_then(|states| states.last());
+                let kept = said.is_some_and(|kept| kept.draining == *draining);
+                let wish = Wish { draining: *draining, kept };
+                self.wishes.entry(agent).or_default().push_back(wish);
+            }
+            Fact::Answered(Reply::Draining(result)) => {
+                let wish = self.wishes.entry(agent).or_default().pop_front();
+                if result.is_ok() && wish.is_some_and(|wish| !wish.kept) {
+                    return Err("a SetDraining was answered before it was in the journal".into());
+                }
+            }
+            Fact::AgentGone(_) => drop(self.wishes.remove(&agent)),
             Fact::Committed(commit) => {
                 let states = self.states.entry(agent).or_default();
                 let mut kept = states.last().cloned().unwrap_or_default();
@@ -47,6 +72,9 @@ impl Oracle for Durable {
                 for record in &commit.records {
                     if let Record::Draining(draining) = record {
                         kept.draining = *draining;
+                        let wishes = self.wishes.entry(agent).or_default();
+                        let granted = wishes.iter_mut().filter(|wish| wish.draining == *draining);
+                        granted.for_each(|wish| wish.kept = true);
                     }
                 }
                 states.push(kept);
