@@ -178,11 +178,16 @@ impl Reference {
 
     /// One that never loses patience: no node expires, no job is given up, however slow the test.
     pub async fn start_patient() -> Self {
-        let patient = |settings: &mut Settings| {
-            settings.expire_after = Duration::from_secs(3_600);
+        Self::start_forgetful(Duration::from_secs(3_600)).await
+    }
+
+    /// One for which nodes expire after so long, and that gives up no job.
+    pub async fn start_forgetful(expire_after: Duration) -> Self {
+        let change = |settings: &mut Settings| {
+            settings.expire_after = expire_after;
             settings.quirks.give_up = false;
         };
-        Self::start_with(loopback(port_to_keep()), patient).await
+        Self::start_with(loopback(port_to_keep()), change).await
     }
 
     async fn start_with(address: SocketAddr, change: impl FnOnce(&mut Settings)) -> Self {
