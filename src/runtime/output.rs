@@ -8,12 +8,13 @@
 //! ```
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
+use super::set_aside::make_room;
 use crate::ids::WorkerId;
 
 /// The directory of all workers' output.
@@ -41,15 +42,22 @@ pub struct Output {
 }
 
 impl OutputDir {
-    /// Uses this directory, and makes it (mode 0750) if it is not there.
+    /// Uses this directory, and makes it (mode 0750) if it is not there. Whatever else has its name is
+    /// set aside.
     pub fn create(dir: impl Into<PathBuf>) -> io::Result<Self> {
-        let dir = dir.into();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&dir)
-            .map_err(|error| with_path(&error, "create the directory", &dir))?;
-        Ok(Self { dir })
+        let this = Self { dir: dir.into() };
+        this.make(true)?;
+        Ok(this)
+    }
+
+    fn make(&self, with_parents: bool) -> io::Result<()> {
+        let dir = &self.dir;
+        if let Some(aside) = make_room(dir, Metadata::is_dir)? {
+            let (dir, aside) = (dir.display(), aside.display());
+            tracing::warn!("{dir} is no directory; it was set aside as {aside}");
+        }
+        let made = DirBuilder::new().recursive(with_parents).mode(0o750).create(dir);
+        made.map_err(|error| with_path(&error, "create the directory", dir))
     }
 
     /// The directory.
@@ -66,8 +74,18 @@ impl OutputDir {
         self.dir.join(format!("{worker}.{extension}"))
     }
 
-    /// Opens a worker's files (mode 0640). What is in them already stays.
+    /// Opens a worker's files (mode 0640). What is in them already stays. A directory that somebody has
+    /// removed meanwhile is made anew.
     pub fn open(&self, worker: WorkerId) -> io::Result<Output> {
+        self.try_open(worker).or_else(|error| {
+            let lost =
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+            // Not its parent: that is the state directory, and nothing to be made up.
+            if lost && self.make(false).is_ok() { self.try_open(worker) } else { Err(error) }
+        })
+    }
+
+    fn try_open(&self, worker: WorkerId) -> io::Result<Output> {
         let open = |stream| {
             let path = self.path(worker, stream);
             let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
@@ -117,6 +135,22 @@ mod tests {
         output.discard(worker).unwrap();
         assert_eq!(fs::read_dir(output.dir()).unwrap().count(), 0);
         output.discard(worker).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_made_anew_and_what_is_in_its_place_set_aside() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("output");
+        fs::write(&dir, "text").unwrap();
+        let output = OutputDir::create(&dir).unwrap();
+        output.open(WorkerId(1)).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        output.open(WorkerId(2)).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        fs::write(&dir, "text").unwrap();
+        output.open(WorkerId(3)).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 3, "two files were set aside");
     }
 
     #[test]

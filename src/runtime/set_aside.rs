@@ -2,9 +2,10 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use prost_types::Timestamp;
@@ -18,6 +19,24 @@ pub(crate) fn set_aside(path: &Path, now: Wall) -> io::Result<PathBuf> {
     fs::rename(path, &aside)?;
     sync_parent(path);
     Ok(aside)
+}
+
+/// Makes room where something stands that is of another kind than is needed there, and returns its
+/// new name. `None`: there is nothing, or what is there will do.
+pub(crate) fn make_room(
+    path: &Path,
+    will_do: impl FnOnce(&Metadata) -> bool,
+) -> io::Result<Option<PathBuf>> {
+    match fs::metadata(path) {
+        Ok(found) if will_do(&found) => Ok(None),
+        Err(_) if !exists(path) => Ok(None),
+        _ => set_aside(path, wall_clock()).map(Some),
+    }
+}
+
+pub(crate) fn wall_clock() -> Wall {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// A name for what is set aside that nothing has yet: `<path>.<UTC timestamp>`, and further
@@ -74,6 +93,21 @@ mod tests {
                 .map(|name| dir.path().join(name))
         );
         assert_eq!(fs::read_to_string(&names[0]).unwrap(), "first");
+        assert!(!exists(&path));
+    }
+
+    #[test]
+    fn room_is_made_for_what_is_needed_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        assert_eq!(make_room(&path, Metadata::is_file).unwrap(), None);
+        fs::write(&path, "text").unwrap();
+        assert_eq!(make_room(&path, Metadata::is_file).unwrap(), None);
+
+        let aside = make_room(&path, Metadata::is_dir).unwrap().unwrap();
+        assert_eq!(fs::read_to_string(aside).unwrap(), "text");
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        assert!(make_room(&path, Metadata::is_file).unwrap().is_some());
         assert!(!exists(&path));
     }
 

@@ -34,6 +34,8 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -193,6 +195,10 @@ impl SqliteJournal {
         {
             tracing::warn!(path = %self.path.display(), "the journal was moved or deleted");
             self.state = State::Closed { set_aside: Some(REPLACED) };
+            // Perhaps with its directory; and the next agent is to know of the workers.
+            if let Some(directory) = self.path.parent() {
+                let _ = DirBuilder::new().mode(0o700).create(directory);
+            }
         }
         match self.state {
             State::Open(_) => Ok(()),

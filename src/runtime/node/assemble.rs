@@ -95,6 +95,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         notices: notices.iter().map(ToString::to_string).collect(),
     };
     let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
+    let journal = state.keep_name_before(journal);
     let (standby, journal) =
         Standby::start(listening, server_tls.clone(), service.clone(), journal)
             .context("cannot start a thread for callers who come while the disk hangs")?;

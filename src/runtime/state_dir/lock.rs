@@ -1,4 +1,5 @@
-//! One agent at a time: the file `lock`, locked (flock) and signed.
+//! One agent at a time: the file `lock`, locked (flock) and signed; and the directory itself, locked
+//! as well, since the file may be removed by somebody who takes it for left over.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
@@ -12,14 +13,20 @@ use std::{
 use super::{Notice, StateDirError, set_aside_with_notice};
 use crate::runtime::process::identify;
 
-/// A file, locked until this is dropped.
+/// A file and its directory, locked until this is dropped.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct Lock {
+    file: File,
+    /// `None` where directories cannot be locked.
+    directory: Option<File>,
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing it would not do: a process that is just being started holds a copy for a moment.
-        let _ = self.0.unlock();
+        // Closing them would not do: a process that is just being started holds a copy for a moment.
+        for locked in self.directory.iter().chain([&self.file]) {
+            let _ = locked.unlock();
+        }
     }
 }
 
@@ -32,29 +39,45 @@ pub(super) fn lock(directory: &Path, notices: &mut Vec<Notice>) -> Result<Lock, 
         set_aside_with_notice(&path, "it is not a regular file", notices);
     }
     let mut file = open_lock(&path).map_err(failed)?;
-    match try_lock(&mut file) {
-        Ok(()) => {}
+    let open_directory = File::open(directory).ok();
+    let locked = try_lock(&mut file, |file| file.try_lock())
+        .and_then(|()| lock_directory(open_directory, &mut file));
+    let open_directory = match locked {
+        Ok(directory) => directory,
         Err(TryLockError::WouldBlock) => {
             let pid = file.rewind().and_then(|()| read_pid(&mut file)).ok();
             return Err(StateDirError::InUse { directory: directory.to_owned(), pid });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
+    };
     if let Err(error) = write_pid(&mut file) {
         notices.push(Notice::new(format!(
             "{} does not hold this agent's pid ({error}); it is locked all the same.",
             path.display()
         )));
     }
-    Ok(Lock(file))
+    Ok(Lock { file, directory: open_directory })
+}
+
+/// Not every file system can do that; then the file's lock has to do.
+fn lock_directory(directory: Option<File>, file: &mut File) -> Result<Option<File>, TryLockError> {
+    let Some(directory) = directory else { return Ok(None) };
+    match try_lock(file, |_| directory.try_lock()) {
+        Ok(()) => Ok(Some(directory)),
+        Err(TryLockError::Error(_)) => Ok(None),
+        Err(held) => Err(held),
+    }
 }
 
 /// An agent that was killed while it started a process has left its lock to that, until that runs
 /// its own program: a matter of milliseconds, which are waited for.
-fn try_lock(file: &mut File) -> Result<(), TryLockError> {
+fn try_lock(
+    file: &mut File,
+    lock: impl Fn(&File) -> Result<(), TryLockError>,
+) -> Result<(), TryLockError> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        match file.try_lock() {
+        match lock(file) {
             Err(TryLockError::WouldBlock) if Instant::now() < deadline && !is_held(file) => {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -118,6 +141,17 @@ mod tests {
         assert!(refusal.contains(&format!("(pid {})", process::id())), "{refusal}");
         assert!(refusal.contains(path.to_str().unwrap()), "{refusal}");
 
+        drop(first);
+        StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn who_removes_the_lock_file_lets_no_second_agent_in() {
+        let (_dir, path) = fresh();
+        let first = StateDir::open(&path).unwrap();
+        fs::remove_file(path.join("lock")).unwrap();
+        let refusal = StateDir::open(&path).unwrap_err();
+        assert!(matches!(refusal, StateDirError::InUse { .. }), "{refusal}");
         drop(first);
         StateDir::open(&path).unwrap();
     }

@@ -15,30 +15,36 @@
 //! Nothing in here keeps an agent from starting, except another agent.
 
 mod lock;
+mod unkept;
 
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use thiserror::Error;
 use uuid::Uuid;
 
-use self::lock::{Lock, lock};
+use self::{
+    lock::{Lock, lock},
+    unkept::KeepsName,
+};
 use super::{
     Notice,
-    set_aside::{append, set_aside, sync_parent},
+    ports::Journal,
+    set_aside::{append, set_aside, sync_parent, wall_clock},
 };
-use crate::{ids::MachineId, machine::Wall};
+use crate::ids::MachineId;
 
 /// An agent's directory, kept from other agents until this is dropped.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
     machine_id: MachineId,
+    /// Whether the next agent will have the same.
+    is_kept: bool,
     notices: Vec<Notice>,
     _lock: Lock,
 }
@@ -86,8 +92,8 @@ impl StateDir {
             .map_err(|source| StateDirError::Directory { directory: path.to_owned(), source })?;
         let mut notices = Vec::new();
         let lock = lock(path, &mut notices)?;
-        let machine_id = machine_id(&path.join("machine-id"), &mut notices);
-        Ok(Self { path: path.to_owned(), machine_id, notices, _lock: lock })
+        let (machine_id, is_kept) = machine_id(&path.join("machine-id"), &mut notices);
+        Ok(Self { path: path.to_owned(), machine_id, is_kept, notices, _lock: lock })
     }
 
     /// The directory itself.
@@ -103,9 +109,19 @@ impl StateDir {
     /// Makes this the agent's name from now on, in place of the one that was kept.
     pub fn keep_machine_id(&mut self, id: &MachineId) {
         if *id != self.machine_id {
-            keep_machine_id(&self.path.join("machine-id"), id, &mut self.notices);
+            self.is_kept = keep_machine_id(&self.machine_id_file(), id, &mut self.notices);
             self.machine_id = id.clone();
         }
+    }
+
+    /// The journal, which keeps the machine id before it writes, should that not be kept.
+    pub(crate) fn keep_name_before(&self, journal: Box<dyn Journal>) -> Box<dyn Journal> {
+        let (path, id) = (self.machine_id_file(), self.machine_id.clone());
+        Box::new(KeepsName { journal, path, id, is_kept: self.is_kept })
+    }
+
+    fn machine_id_file(&self) -> PathBuf {
+        self.path.join("machine-id")
     }
 
     /// What opening it turned up that a person should know.
@@ -143,26 +159,34 @@ fn describe_pid(pid: &Option<u32>) -> String {
     pid.map_or_else(|| "of unknown pid".to_owned(), |pid| format!("pid {pid}"))
 }
 
-/// Reads the machine id, or makes one and keeps it.
-fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> MachineId {
+/// Reads the machine id, or makes one and keeps it. With it, whether it is kept.
+fn machine_id(path: &Path, notices: &mut Vec<Notice>) -> (MachineId, bool) {
     match read_machine_id(path) {
-        Ok(Some(id)) => return id,
+        Ok(Some(id)) => return (id, true),
         Ok(None) => {}
         Err(reason) => set_aside_with_notice(path, &reason, notices),
     }
     let id = MachineId::from(Uuid::new_v4().to_string());
-    keep_machine_id(path, &id, notices);
-    id
+    let is_kept = keep_machine_id(path, &id, notices);
+    (id, is_kept)
 }
 
-fn keep_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) {
+/// Whether it is kept.
+fn keep_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) -> bool {
     match write_machine_id(path, id, notices) {
-        Ok(()) => tracing::info!(machine_id = %id, path = %path.display(), "new machine id"),
-        Err(error) => notices.push(Notice::new(format!(
-            "The machine id {id} could not be kept in {} ({error}): the agent will have another \
-             one when it is started again.",
-            path.display()
-        ))),
+        Ok(()) => {
+            tracing::info!(machine_id = %id, path = %path.display(), "new machine id");
+            true
+        }
+        Err(error) => {
+            notices.push(Notice::new(format!(
+                "The machine id {id} could not be kept in {} ({error}). It is tried again whenever \
+                 the journal is written; should that never succeed, the agent will have another \
+                 one when it is started again.",
+                path.display()
+            )));
+            false
+        }
     }
 }
 
@@ -218,11 +242,6 @@ fn set_aside_with_notice(path: &Path, reason: &str, notices: &mut Vec<Notice>) {
             format!("{shown} cannot be used ({reason}), nor can it be set aside ({error}).")
         }
     }));
-}
-
-fn wall_clock() -> Wall {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -297,6 +297,20 @@ fn a_journal_that_is_deleted_or_moved_is_made_anew() {
 }
 
 #[test]
+fn a_journal_that_is_deleted_with_its_directory_is_made_anew() {
+    let dir = Dir::new();
+    let path = dir.path("state/journal.sqlite");
+    fs::create_dir(dir.path("state")).unwrap();
+    let (mut journal, ..) = open(&path);
+    journal.commit(&writes([worker(1), worker(2)])).unwrap();
+    fs::remove_dir_all(dir.path("state")).unwrap();
+    journal.commit(&writes([worker(3)])).unwrap_err();
+    journal.commit(&rewrites([worker(1), worker(2), worker(3)])).unwrap();
+    drop(journal);
+    assert_eq!(ids(&reopen(&path)), [1, 2, 3]);
+}
+
+#[test]
 fn a_journal_that_takes_its_place_is_not_written_over() {
     let dir = Dir::new();
     let backup = Dir::new();
