@@ -1,6 +1,6 @@
 //! The shim dies; its workers do not, and nothing about them is made up.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::fs::symlink, time::Duration};
 
 use nix::{sys::signal, unistd::Pid};
 
@@ -130,11 +130,13 @@ fn a_worker_whose_shim_dies_before_the_new_agent_asks_for_it_is_adopted() {
 #[test]
 fn spawns_fail_while_no_shim_can_be_started() {
     let mut bench = Bench::new();
+    let program = bench.file("program");
+    symlink(&bench.shim.program, &program).unwrap();
+    bench.disconnect();
+    bench.shim.program.clone_from(&program);
+    bench.connect();
     let (_, process) = bench.start("exec sleep 600");
-    // A new shim cannot open its lock.
-    let lock = bench.file("shim.lock");
-    fs::remove_file(&lock).unwrap();
-    fs::create_dir(&lock).unwrap();
+    fs::rename(&program, bench.file("elsewhere")).unwrap();
     bench.kill_shim(process);
     let worker = bench.spawn("exec sleep 600");
     match bench.next() {
@@ -144,7 +146,7 @@ fn spawns_fail_while_no_shim_can_be_started() {
         }
         other => panic!("{other:?} instead of SpawnFailed"),
     }
-    fs::remove_dir(&lock).unwrap();
+    fs::rename(bench.file("elsewhere"), &program).unwrap();
     // In time a shim can be started again.
     eventually("a worker is spawned", || {
         bench.spawn("exec sleep 600");

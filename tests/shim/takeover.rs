@@ -11,7 +11,7 @@ use nix::{sys::signal, unistd::Pid};
 use super::bench::{self, *};
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Event, Exit, Phase, Signal},
+    machine::{Event, Exit, Phase, Process, Signal},
     runtime::ports::Processes as _,
 };
 
@@ -118,7 +118,17 @@ fn what_ends_others_does_not_end_a_shim() {
     let (worker, leader) = bench.start("exec sleep 600");
     let shim = parent(leader.pid).unwrap();
     assert_eq!(comm(shim), "arroyo-shim");
-    for signal in [signal::SIGTERM, signal::SIGINT, signal::SIGHUP, signal::SIGQUIT] {
+    // A worker may send any of them to its parent, to say that it is ready.
+    for signal in [
+        signal::SIGTERM,
+        signal::SIGINT,
+        signal::SIGHUP,
+        signal::SIGQUIT,
+        signal::SIGUSR1,
+        signal::SIGUSR2,
+        signal::SIGALRM,
+        signal::SIGTSTP,
+    ] {
         signal::kill(Pid::from_raw(shim.cast_signed()), signal).unwrap();
     }
     bench.signal(worker, Signal::Kill);
@@ -149,8 +159,52 @@ fn a_shim_whose_directory_was_removed_ends_with_its_last_worker() {
     assert_eq!(bench.exit_of(worker), Exit::Signal(9));
     bench.disconnect();
     assert!(is_alive(shim), "it has a status to keep");
-    fs::remove_file(bench.file("shim.sock")).unwrap();
+    for file in ["shim.sock", "shim.lock"] {
+        fs::remove_file(bench.file(file)).unwrap();
+    }
+    // Of another shim that has taken its place.
+    fs::write(bench.file("shim.sock"), "").unwrap();
     eventually("the shim has ended", || !is_alive(shim));
+    assert!(bench.file("shim.sock").exists());
+}
+
+/// By somebody who took it for left over, or what tidies up `/tmp`.
+#[test]
+fn a_shim_whose_socket_was_removed_is_found_all_the_same() {
+    let mut bench = Bench::new();
+    let (worker, process) = bench.start("exec sleep 600");
+    for while_connected in [true, false] {
+        if !while_connected {
+            bench.disconnect();
+        }
+        fs::remove_file(bench.file("shim.sock")).unwrap();
+        bench.disconnect();
+        bench.connect();
+        let known: Vec<_> = bench.known.iter().map(|known| known.worker).collect();
+        assert_eq!(known, [worker]);
+        assert_eq!(bench.adopt(worker, Some(process)), Event::Adopted { worker, process });
+    }
+}
+
+#[test]
+fn whatever_stands_in_a_shims_way_is_set_aside() {
+    for name in ["shim.sock", "shim.lock", "shim.log"] {
+        let mut bench = Bench::new();
+        let (worker, process) = bench.start("exec sleep 600");
+        bench.disconnect();
+        kill_shim_of(&bench, process);
+        let _ = fs::remove_file(bench.file(name));
+        fs::create_dir_all(bench.file(name).join("child")).unwrap();
+        bench.connect();
+        assert!(!bench.file(name).is_dir(), "{name}");
+        assert_eq!(bench.adopt(worker, Some(process)), Event::Adopted { worker, process });
+    }
+}
+
+fn kill_shim_of(bench: &Bench, worker: Process) {
+    let shim = parent(worker.pid).and_then(bench::process).unwrap();
+    bench.kill_shim(worker);
+    eventually("the shim is dead", || !is_alive(shim));
 }
 
 /// As when somebody stopped it, or a disk keeps it. Nobody would look after its workers.

@@ -96,7 +96,8 @@ pub(super) async fn find_or_start(config: &ShimConfig) -> Result<Greeted, ShimEr
                 sleep(RETRY).await;
                 started = false;
             }
-            Err(ShimError::Silent(_)) if !replaced => {
+            // Or it has it and cannot be reached: somebody has removed its socket.
+            Err(ShimError::Silent(_) | ShimError::Connect { .. }) if !replaced => {
                 hung::end(&config.state_dir, config.patience).await.map_err(ShimError::Hung)?;
                 deadline = Instant::now() + config.patience;
                 (started, replaced) = (false, true);

@@ -7,7 +7,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     process,
@@ -24,7 +25,7 @@ use super::{
         descriptors::raise_descriptor_limit,
         engine::{Engine, Notice, Reaper},
     },
-    daemon,
+    daemon::{self, Lock},
     link::{Incoming, Link},
     payload::{self, Packed},
     protocol::{self, Answer, Ask, Failed, Request, Tell},
@@ -68,37 +69,48 @@ pub fn serve(options: &ShimOptions) -> io::Result<()> {
     // Where that cannot be had, it is only less prompt.
     let _ = time_slice::shorten();
     let engine = Engine::new(Reaper::This)?;
-    let socket = options.state_dir.join(socket::NAME);
     let shim = Shim {
-        socket: socket.clone(),
+        state_dir: options.state_dir.clone(),
+        lock,
         listener,
+        look_for_socket_at: Instant::now(),
+        spare: spare(),
+        deaf_until: None,
         children,
         engine,
         link: None,
         entries: BTreeMap::new(),
         linger: options.linger,
     };
-    shim.run()?;
-    // While the lock is held, so that it is ours.
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    shim.run()
 }
 
-/// How often a shim that only keeps statuses looks whether its socket is still there.
+/// How long a shim waits that the system lets take no connection, before it tries again.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often a shim without an agent looks whether its socket is still there.
 const LOOK_FOR_SOCKET_EVERY: Duration = Duration::from_secs(5);
 
 struct Shim {
-    /// The listener's file.
-    socket: PathBuf,
+    state_dir: PathBuf,
+    lock: Lock,
     listener: Listener,
+    look_for_socket_at: Instant,
+    /// Given up for the next agent, should it come when there are no more descriptors.
+    spare: Option<OwnedFd>,
+    /// Not to listen before: it could not accept.
+    deaf_until: Option<Instant>,
     children: SignalFd,
     engine: Engine,
     /// The agent.
     link: Option<Link>,
     entries: BTreeMap<WorkerId, Entry>,
     linger: Duration,
+}
+
+/// A descriptor to give up when another is needed; `None`: there is none to be had.
+fn spare() -> Option<OwnedFd> {
+    File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
 /// A worker that has not been released.
@@ -113,7 +125,7 @@ impl Shim {
         let mut end_at = Instant::now() + self.linger;
         loop {
             self.serve_link();
-            self.take_over()?;
+            self.take_over();
             while matches!(self.children.read_signal(), Ok(Some(_))) {
                 self.engine.child_ended();
             }
@@ -121,12 +133,50 @@ impl Shim {
                 self.note(notice);
             }
             let now = Instant::now();
+            self.look_for_socket(now);
             if self.is_needed() {
                 end_at = now;
             } else if now >= end_at {
-                return Ok(());
+                return self.remove_socket();
             }
             self.wait(end_at)?;
+        }
+    }
+
+    /// If it is ours: not without the lock, since another shim may have taken the place.
+    fn remove_socket(&self) -> io::Result<()> {
+        if !self.is_in_place() {
+            return Ok(());
+        }
+        match fs::remove_file(self.socket()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        daemon::is_in_place(&self.lock, &self.state_dir)
+    }
+
+    /// The listener's file.
+    fn socket(&self) -> PathBuf {
+        self.state_dir.join(socket::NAME)
+    }
+
+    /// Somebody who takes it for left over may remove it; then no agent would get to the workers. Not if
+    /// the lock is gone as well: the directory may be another shim's by now.
+    fn look_for_socket(&mut self, now: Instant) {
+        if self.link.is_some() {
+            // As soon as that has gone.
+            self.look_for_socket_at = now;
+        } else if self.look_for_socket_at <= now {
+            self.look_for_socket_at = now + LOOK_FOR_SOCKET_EVERY;
+            if !self.socket().exists()
+                && self.is_in_place()
+                && let Ok(listener) = Listener::bind(&self.state_dir)
+            {
+                self.listener = listener;
+            }
         }
     }
 
@@ -135,7 +185,7 @@ impl Shim {
     fn is_needed(&self) -> bool {
         self.link.is_some()
             || self.has_live_worker()
-            || (self.has_statuses() && self.socket.exists())
+            || (self.has_statuses() && self.is_in_place() && self.socket().exists())
     }
 
     fn has_live_worker(&self) -> bool {
@@ -147,24 +197,27 @@ impl Shim {
     }
 
     fn wait(&self, end_at: Instant) -> io::Result<()> {
-        let end_at = if self.link.is_some() || self.has_live_worker() {
+        let end_at = if self.link.is_some() {
             None
         } else if self.is_needed() {
-            Some(Instant::now() + LOOK_FOR_SOCKET_EVERY)
+            Some(self.look_for_socket_at)
         } else {
             Some(end_at)
         };
-        let deadline = self.engine.next_deadline().into_iter().chain(end_at).min();
+        let deadlines = self.engine.next_deadline().into_iter().chain(end_at);
+        let deadline = deadlines.chain(self.deaf_until).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
             // Rounded up: to wake before the time would be to wake for nothing.
             let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
         });
         let mut fds = vec![
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.engine.descriptor(), PollFlags::POLLIN),
         ];
+        if self.deaf_until.is_none() {
+            fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+        }
         if let Some(link) = &self.link {
             let write = if link.is_clogged() { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(link.connection().as_fd(), PollFlags::POLLIN | write));
@@ -177,13 +230,31 @@ impl Shim {
 
     /// A new agent replaces the one before, whose last requests are heard first: it may have died
     /// just after it asked for a worker, and the new one is about to ask what there is.
-    fn take_over(&mut self) -> io::Result<()> {
-        while let Some(connection) = self.listener.accept()? {
-            self.serve_link();
-            self.link = Some(Link::new(connection));
-            self.serve_link();
+    ///
+    /// Whatever keeps it from coming in passes, and is no reason to leave the workers.
+    fn take_over(&mut self) {
+        let now = Instant::now();
+        if self.deaf_until.is_some_and(|until| until > now) {
+            return;
         }
-        Ok(())
+        self.deaf_until = None;
+        loop {
+            match self.listener.accept() {
+                Ok(Some(connection)) => {
+                    self.serve_link();
+                    self.link = Some(Link::new(connection));
+                    self.serve_link();
+                }
+                Ok(None) => break,
+                Err(_) if self.spare.take().is_some() => {}
+                Err(error) => {
+                    eprintln!("an agent cannot connect: {error}");
+                    self.deaf_until = Some(now + ACCEPT_AGAIN);
+                    return;
+                }
+            }
+        }
+        self.spare = self.spare.take().or_else(spare);
     }
 
     /// Hears everything that the agent has sent.

@@ -25,6 +25,7 @@ use nix::{
 };
 
 use super::protocol;
+use crate::runtime::set_aside::{set_aside, wall_clock};
 
 /// The socket's name in the state directory.
 pub(super) const NAME: &str = "shim.sock";
@@ -51,7 +52,11 @@ impl Listener {
     /// Listens in this directory, for this user only, in place of whatever was left there: the
     /// caller holds the lock that says that nobody listens.
     pub(super) fn bind(state_dir: &Path) -> io::Result<Self> {
-        match fs::remove_file(state_dir.join(NAME)) {
+        let path = state_dir.join(NAME);
+        if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            set_aside(&path, wall_clock())?;
+        }
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -254,6 +259,14 @@ mod tests {
         drop(Listener::bind(temp.path()).unwrap());
         eventually(|| Connection::open(temp.path()).is_err());
         pair(temp.path());
+    }
+
+    #[test]
+    fn a_directory_in_its_place_is_set_aside() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join(NAME).join("child")).unwrap();
+        pair(temp.path());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }
 
     #[test]
