@@ -123,6 +123,43 @@ fn three_hundred_at_once() {
     }
 }
 
+/// Its session, its parent and its environment tell nothing of it. But whose else could it be?
+#[test]
+fn what_escapes_the_only_worker_is_killed_with_it() {
+    let mut bench = Bench::new();
+    let escapes = "env -i PIDS=$PIDS setsid sh -c 'echo $$ >>$PIDS; exec sleep 600'";
+    let (worker, leader) = bench.start(&format!("( {escapes} & ) & sleep 600"));
+    let escaped = bench.wait_for_pids(1)[0];
+    let shim = parent(leader.pid);
+    eventually("its parent is gone", || parent(escaped.pid) == shim);
+    bench.signal(worker, Signal::Kill);
+    assert_eq!(bench.exit_of(worker), Exit::Signal(9));
+    assert!(!is_alive(escaped));
+}
+
+/// Each starts the next one, in a session of its own, and is gone: at any moment there is one of them, but
+/// whoever is looked at may be gone before it has been asked whose it is.
+#[test]
+fn who_is_always_another_is_found_all_the_same() {
+    let mut bench = Bench::new();
+    let (_, neighbour) = bench.start("exec sleep 600");
+    for _ in 0..8 {
+        let (worker, _) = bench.start(
+            "NEXT='[ -e $GO ] || setsid sh -c \"$NEXT\" &'; export NEXT; sh -c \"$NEXT\"; \
+             sh -c \"$NEXT\"; exec sleep 600",
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        bench.signal(worker, Signal::Kill);
+        assert_eq!(bench.exit_of(worker), Exit::Signal(9));
+        let alive = (0..20).map(|_| processes_of(worker).len()).max();
+        if alive != Some(0) {
+            bench.go();
+        }
+        assert_eq!(alive, Some(0), "processes lived on");
+    }
+    assert!(is_alive(neighbour));
+}
+
 /// About a mebibyte is the aim of a release build, whose code is shared with the agent's. What
 /// nobody else can share is anonymous; the other private pages are code that only a shim without
 /// an agent has to itself.

@@ -1,6 +1,9 @@
 //! The engine's walks: finds what is alive of the workers that are due, and signals it.
 
-use std::{io, mem, time::Instant};
+use std::{
+    io, mem,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::wait::{Id, WaitPidFlag, waitid},
@@ -12,9 +15,21 @@ use super::{
     pidfd::Pidfd,
     procfs::{self, Stat, Table},
     supervised::{Leader, Supervised, Task},
-    tree::{self, Kin},
+    tree::{self, Found, Kin},
 };
 use crate::{ids::WorkerId, machine::Process};
+
+/// So many dead are waited for at once, of each worker: to wait for all would only cost descriptors,
+/// and all were killed.
+const MOST_WATCHED: usize = 16;
+
+/// How many orphans are reaped in one turn.
+const MOST_REAPED: usize = 256;
+
+/// How often, and after how long, a worker is looked for again of which nothing was found while there
+/// was somebody whose owner could not be told.
+const UNCLEAR_LOOKS: u32 = 5;
+const UNCLEAR_PAUSE: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// One walk for all workers that are due.
@@ -33,18 +48,22 @@ impl Engine {
             known: &supervised.known,
             sought: due.contains(&worker),
         });
-        let mut found = tree::find(&table, &kin.collect::<Vec<_>>());
+        let Found { mut members, unclear } = tree::find(&table, &kin.collect::<Vec<_>>());
         for worker in due {
-            let members = found.remove(&worker).unwrap_or_default();
+            let members = members.remove(&worker).unwrap_or_default();
             let Some(supervised) = self.workers.get_mut(&worker) else { continue };
             supervised.known = members.iter().map(|stat| stat.process).collect();
+            if table.cut_short {
+                // However often that was so: somebody is there.
+                supervised.unclear_looks = 0;
+            }
             let failure = match supervised.task {
                 Task::Watch => None,
                 Task::Terminate => {
                     supervised.task = Task::Watch;
                     terminate(supervised, &members)
                 }
-                Task::Clear { .. } => self.kill(worker, &members, now),
+                Task::Clear { .. } => self.kill(worker, &members, unclear || table.cut_short, now),
             };
             self.complain(worker, failure, notices);
         }
@@ -62,17 +81,23 @@ impl Engine {
 
     /// Reaps the dead that were left to this process. Leaders are reaped in their own time.
     pub(super) fn reap_orphans(&mut self) {
+        self.more_dead = false;
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        // The first dead child is shown each time: behind a leader, orphans have to wait.
-        while let Some(pid) = first_dead_child() {
+        // Whoever forks and exits without end leaves them without end: others must have their turn.
+        for _ in 0..MOST_REAPED {
+            // The first dead child is shown each time: behind a leader, orphans have to wait.
+            let Some(pid) = first_dead_child() else {
+                // The kernel looks through all children, so it is asked only when one has ended since.
+                self.dead_children = false;
+                return;
+            };
             let leaders = self.workers.values().filter_map(|worker| worker.leader.process());
             if leaders.into_iter().any(|leader| leader.pid == pid.as_raw().unsigned_abs()) {
                 return;
             }
             let _ = waitid(Id::Pid(pid), flags);
         }
-        // The kernel looks through all children, so it is asked only when one has ended since.
-        self.dead_children = false;
+        self.more_dead = true;
     }
 
     /// Nobody can be found; the leader and its group are signalled all the same.
@@ -95,17 +120,19 @@ impl Engine {
     }
 
     /// Kills what was found, and waits for it in the following turns.
-    fn kill(&mut self, worker: WorkerId, members: &[Stat], now: Instant) -> Option<String> {
+    fn kill(
+        &mut self,
+        worker: WorkerId,
+        members: &[Stat],
+        unclear: bool,
+        now: Instant,
+    ) -> Option<String> {
         let supervised = self.workers.get_mut(&worker)?;
-        supervised.task = Task::Clear { empty: members.is_empty() };
         if members.is_empty() {
-            // Only the leader's status may still be missing.
-            supervised.look_again_at = match supervised.leader {
-                Leader::Foreign { give_up_at, .. } => Some(give_up_at),
-                _ => None,
-            };
-            return None;
+            return nothing_found(supervised, unclear, now);
         }
+        supervised.task = Task::Clear { empty: false };
+        supervised.unclear_looks = 0;
         // The kernel does this in one go: a fork under way fails, and nobody is missed.
         signal_group(supervised, libc::SIGKILL);
         supervised.look_again_later(now);
@@ -129,8 +156,12 @@ impl Engine {
         if let Some(victim) = supervised.victims.get(&process) {
             return victim.pidfd.signal(libc::SIGKILL).map(drop);
         }
+        let enough = supervised.victims.len() >= MOST_WATCHED;
         let Some(pidfd) = Pidfd::open(process)? else { return Ok(()) };
         pidfd.signal(libc::SIGKILL)?;
+        if enough {
+            return Ok(());
+        }
         let watch = self.watch(worker, pidfd).map_err(|(_, error)| error)?;
         if let Some(supervised) = self.workers.get_mut(&worker) {
             supervised.victims.insert(process, watch);
@@ -146,6 +177,28 @@ impl Engine {
             notices.push(Notice::SignalFailed { worker, error });
         }
     }
+}
+
+/// A walk has shown nothing of a worker that is to be killed.
+fn nothing_found(supervised: &mut Supervised, unclear: bool, now: Instant) -> Option<String> {
+    let look_again = unclear && supervised.unclear_looks < UNCLEAR_LOOKS;
+    supervised.task = Task::Clear { empty: !look_again };
+    // The leader's status may still be missing.
+    supervised.look_again_at = match &supervised.leader {
+        Leader::Foreign { give_up_at, .. } => Some(*give_up_at),
+        _ => None,
+    };
+    if look_again {
+        supervised.unclear_looks += 1;
+        supervised.look_again_at = Some(now + UNCLEAR_PAUSE);
+        return None;
+    }
+    let Leader::Running { watch, .. } = &supervised.leader else { return None };
+    // It is hidden from this user, or has ended just now.
+    let failure = watch.pidfd.signal(libc::SIGKILL).err();
+    signal_group(supervised, libc::SIGKILL);
+    supervised.look_again_later(now);
+    failure.map(|error| error.to_string())
 }
 
 fn first_dead_child() -> Option<Pid> {

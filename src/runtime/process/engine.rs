@@ -56,6 +56,8 @@ pub(super) struct Engine {
     pub(super) clearing: BTreeSet<WorkerId>,
     /// Whether orphans may wait to be reaped.
     pub(super) dead_children: bool,
+    /// Whether so many do that some were left for the next turn.
+    pub(super) more_dead: bool,
 }
 
 /// Who becomes the parent of processes that lost theirs.
@@ -103,6 +105,7 @@ impl Engine {
             due: BTreeSet::new(),
             clearing: BTreeSet::new(),
             dead_children: true,
+            more_dead: false,
         })
     }
 
@@ -113,7 +116,7 @@ impl Engine {
 
     /// When a turn has something to do at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if !self.due.is_empty() {
+        if !self.due.is_empty() || self.more_dead {
             return Some(Instant::now());
         }
         self.clearing.iter().filter_map(|id| self.workers.get(id)?.look_again_at).min()
@@ -365,7 +368,7 @@ fn search(worker: WorkerId) -> io::Result<Trace> {
     let table = Table::read()?;
     let nothing = BTreeSet::new();
     let kin = [Kin { worker, leader: None, known: &nothing, sought: true }];
-    let found = tree::find(&table, &kin).remove(&worker).unwrap_or_default();
+    let found = tree::find(&table, &kin).members.remove(&worker).unwrap_or_default();
     // Whoever left the worker's session to lead another was started later.
     let leads = |stat: &&procfs::Stat| {
         stat.session == stat.process.pid && procfs::worker_of(stat.process) == Some(worker)

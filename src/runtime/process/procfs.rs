@@ -30,14 +30,15 @@ impl Stat {
     }
 }
 
-/// Reads the line of this pid; `None` if there is no such process.
+/// Reads the line of this pid; `None` if there is no such process, or it is hidden from this user
+/// (`hidepid`): who runs as another, and who gave up being dumpable.
 pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
     // The line has about 50 numbers and a name of at most 64 bytes: one read gets it whole.
     let mut buffer = [0; 2048];
     let length = match File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut buffer))
     {
         Ok(length) => length,
-        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) if is_out_of_sight(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
     match parse_stat(&buffer[..length]) {
@@ -98,6 +99,9 @@ pub(super) fn is_same(process: Process) -> bool {
     matches!(stat(process.pid), Ok(Some(stat)) if process.is_same_as(stat.process))
 }
 
+/// How often a list of children is read that holds somebody new each time.
+const MOST_ROUNDS: usize = 16;
+
 /// Processes by pid.
 ///
 /// Not a snapshot: processes start and end while it is taken.
@@ -105,6 +109,10 @@ pub(super) struct Table {
     /// In clock ticks since boot, as start times are.
     pub(super) began_at: u64,
     pub(super) processes: BTreeMap<u32, Stat>,
+    /// Whether each of them was started by a worker, though perhaps by one that is not known any more.
+    pub(super) of_workers_only: bool,
+    /// Whether it is known not to hold all of them.
+    pub(super) cut_short: bool,
 }
 
 impl Table {
@@ -121,25 +129,28 @@ impl Table {
                 processes.insert(pid, stat);
             }
         }
-        Ok(Self { began_at, processes })
+        Ok(Self { began_at, processes, of_workers_only: false, cut_short: false })
     }
 
     /// The descendants of this process, which must have one thread and be their subreaper;
     /// without the children to be skipped and what is below them.
     ///
     /// Misses nobody: who loses its parent meanwhile becomes a child of this process, whose list
-    /// of children only it can shorten, and which is read until it holds nobody new.
+    /// of children only it can shorten, and which is read until it holds nobody new. But whoever forks
+    /// and exits without end would have it read without end: then it is cut short.
     pub(super) fn read_descendants(skip: &BTreeSet<u32>) -> io::Result<Self> {
         let began_at = ticks_since_boot()?;
         let mut processes = BTreeMap::new();
-        loop {
+        // Also who is hidden: looking again would not show it, and would go on for ever.
+        let mut seen = skip.clone();
+        for _ in 0..MOST_ROUNDS {
             let mut unseen = children(process::id())?;
-            unseen.retain(|pid| !skip.contains(pid) && !processes.contains_key(pid));
+            unseen.retain(|pid| !seen.contains(pid));
             if unseen.is_empty() {
-                return Ok(Self { began_at, processes });
+                return Ok(Self { began_at, processes, of_workers_only: true, cut_short: false });
             }
             while let Some(pid) = unseen.pop() {
-                if !processes.contains_key(&pid)
+                if seen.insert(pid)
                     && let Some(stat) = stat(pid)?
                 {
                     processes.insert(pid, stat);
@@ -147,6 +158,7 @@ impl Table {
                 }
             }
         }
+        Ok(Self { began_at, processes, of_workers_only: true, cut_short: true })
     }
 }
 
@@ -159,13 +171,13 @@ fn children(pid: u32) -> io::Result<Vec<u32>> {
     let mut children = Vec::new();
     let threads = match fs::read_dir(format!("/proc/{pid}/task")) {
         Ok(threads) => threads,
-        Err(error) if is_gone(&error) => return Ok(children),
+        Err(error) if is_out_of_sight(&error) => return Ok(children),
         Err(error) => return Err(error),
     };
     for thread in threads {
         let list = match thread.and_then(|thread| fs::read(thread.path().join("children"))) {
             Ok(list) => list,
-            Err(error) if is_gone(&error) => continue,
+            Err(error) if is_out_of_sight(&error) => continue,
             Err(error) => return Err(error),
         };
         let list = String::from_utf8_lossy(&list);
@@ -183,9 +195,11 @@ fn ticks_since_boot() -> io::Result<u64> {
     })
 }
 
-/// A process can vanish before its file is opened (ENOENT) and before it is read (ESRCH).
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+/// A process can vanish before its file is opened (ENOENT) and before it is read (ESRCH). One that is
+/// hidden is not there either (ENOENT), or may not be looked at (EPERM, EACCES).
+fn is_out_of_sight(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    matches!(errno, Some(libc::ENOENT | libc::ESRCH | libc::EPERM | libc::EACCES))
 }
 
 #[cfg(test)]

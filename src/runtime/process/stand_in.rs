@@ -34,7 +34,7 @@ pub(super) fn kill(doomed: &[Doomed]) -> io::Result<()> {
         // In one go, so that nobody is born meanwhile. Not before Linux 6.9.
         let _ = pidfd.signal_group(libc::SIGKILL);
     }
-    for stat in found.into_values().flatten() {
+    for stat in found.members.into_values().flatten() {
         if let Some(pidfd) = Pidfd::open(stat.process)? {
             pidfd.signal(libc::SIGKILL)?;
         }

@@ -18,6 +18,9 @@ pub(super) struct Supervised {
     pub(super) victims: BTreeMap<Process, Watch>,
     /// Whether a failed signal is still to be told of: once for each time one is asked for.
     pub(super) complain: bool,
+    /// How often nothing was found since something was, or since there was a new reason to look,
+    /// though it was unclear whether there is nothing.
+    pub(super) unclear_looks: u32,
     /// When to look again at what does not end, and how long to wait the time after.
     pub(super) look_again_at: Option<Instant>,
     patience: Duration,
@@ -68,6 +71,7 @@ impl Supervised {
             known: BTreeSet::new(),
             victims: BTreeMap::new(),
             complain: false,
+            unclear_looks: 0,
             look_again_at: None,
             patience: Self::FIRST_PATIENCE,
         }
@@ -82,6 +86,7 @@ impl Supervised {
     /// Somebody asked anew, or something happened: be quick again.
     pub(super) fn be_impatient(&mut self) {
         self.patience = Self::FIRST_PATIENCE;
+        self.unclear_looks = 0;
     }
 }
 

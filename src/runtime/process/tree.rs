@@ -10,10 +10,15 @@
 //!  3 its parent is the worker's            all whose parent still lives
 //!  4 ARROYO__WORKER__ID in its             orphans that went to the reaper
 //!    environment
+//!  5 there is no other worker whose it     all that the shim has below it,
+//!    could be                              while it has one worker
 //! ```
 //!
-//! What escapes all four: a process that left the session, cleared its environment and lost its
-//! parent before anybody looked. Only a cgroup finds that one.
+//! What escapes all five: a process that left the session, cleared its environment and lost its
+//! parent before anybody looked, while there are other workers. Only a cgroup finds that one.
+//!
+//! Who forks and exits all the time may do so between the table and a look at its environment, and whoever
+//! is just loading a program shows none: then it is *unclear* whether all were found.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,26 +42,42 @@ pub(super) struct Kin<'a> {
     pub(super) sought: bool,
 }
 
-/// Everything alive of the sought workers, by worker; the leaders among it. One table serves all.
-pub(super) fn find(table: &Table, kin: &[Kin<'_>]) -> BTreeMap<WorkerId, Vec<Stat>> {
+/// What a walk has found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Everything alive of the sought workers, by worker; the leaders among it.
+    pub(super) members: BTreeMap<WorkerId, Vec<Stat>>,
+    /// Whether there was somebody of whom it cannot be told whose it is. Told only where all that
+    /// there are were started by workers.
+    pub(super) unclear: bool,
+}
+
+/// Everything alive of the sought workers. One table serves all.
+pub(super) fn find(table: &Table, kin: &[Kin<'_>]) -> Found {
     let sought: BTreeSet<WorkerId> =
         kin.iter().filter(|kin| kin.sought).map(|kin| kin.worker).collect();
     let mut owners = Owners { table, by_pid: BTreeMap::new() };
     owners.by_leader(kin);
     // First, since it spares reading the environments of all the other workers' processes.
     owners.by_parent();
-    owners.by_environment(&sought, earliest_start(kin));
+    let unclear = match kin {
+        [only] if table.of_workers_only => {
+            owners.by_elimination(only.worker);
+            false
+        }
+        _ => owners.by_environment(&sought, earliest_start(kin)),
+    };
     // Once more, for the descendants of what the environment told.
     owners.by_parent();
 
-    let mut found: BTreeMap<WorkerId, Vec<Stat>> = BTreeMap::new();
+    let mut members: BTreeMap<WorkerId, Vec<Stat>> = BTreeMap::new();
     for (pid, worker) in owners.by_pid {
         let stat = table.processes[&pid];
         if sought.contains(&worker) && !stat.is_dead() {
-            found.entry(worker).or_default().push(stat);
+            members.entry(worker).or_default().push(stat);
         }
     }
-    found
+    Found { members, unclear: unclear && table.of_workers_only }
 }
 
 /// Nothing of a worker is older than its leader, where that is known.
@@ -138,21 +159,34 @@ impl Owners<'_> {
         certain.then_some(child.parent)
     }
 
-    /// Ground 4.
-    fn by_environment(&mut self, sought: &BTreeSet<WorkerId>, not_before: u64) {
+    /// Ground 5.
+    fn by_elimination(&mut self, only: WorkerId) {
+        for &pid in self.table.processes.keys().filter(|&&pid| !is_ours(pid)) {
+            self.by_pid.entry(pid).or_insert(only);
+        }
+    }
+
+    /// Ground 4. Whether there was somebody whose environment could not be read, or held nothing.
+    fn by_environment(&mut self, sought: &BTreeSet<WorkerId>, not_before: u64) -> bool {
+        let mut unclear = false;
         for (&pid, stat) in &self.table.processes {
             let may_be = stat.process.start_time >= not_before
                 && !stat.is_dead()
                 && !is_ours(pid)
                 && !is_kernel_thread(stat)
                 && !self.by_pid.contains_key(&pid);
-            if may_be
-                && let Some(worker) = procfs::worker_of(stat.process)
+            if !may_be {
+                continue;
+            }
+            let environment = procfs::environment(stat.process).unwrap_or_default();
+            unclear |= environment.is_empty();
+            if let Some(worker) = procfs::worker_in(&environment)
                 && sought.contains(&worker)
             {
                 self.by_pid.insert(pid, worker);
             }
         }
+        unclear
     }
 }
 
@@ -170,7 +204,7 @@ fn is_kernel_thread(stat: &Stat) -> bool {
 mod tests {
     use super::*;
 
-    const NOBODY: BTreeSet<Process> = BTreeSet::new();
+    static NOBODY: BTreeSet<Process> = BTreeSet::new();
 
     /// pid, parent, session; everything started long before the walk, at tick `pid`.
     fn table(processes: &[(u32, u32, u32)]) -> Table {
@@ -178,14 +212,15 @@ mod tests {
             let process = Process { pid, start_time: pid.into() };
             (pid, Stat { process, state: b'S', parent, group: session, session })
         });
-        Table { began_at: u64::MAX, processes: processes.collect() }
+        let processes = processes.collect();
+        Table { began_at: u64::MAX, processes, of_workers_only: false, cut_short: false }
     }
 
     /// High pids, so that no environment of a real process is met.
     const BASE: u32 = 1 << 24;
 
-    fn pids(found: &BTreeMap<WorkerId, Vec<Stat>>, worker: u64) -> Vec<u32> {
-        let members = found.get(&WorkerId(worker)).into_iter().flatten();
+    fn pids(found: &Found, worker: u64) -> Vec<u32> {
+        let members = found.members.get(&WorkerId(worker)).into_iter().flatten();
         members.map(|stat| stat.process.pid - BASE).collect()
     }
 
@@ -236,6 +271,26 @@ mod tests {
             known: &NOBODY,
             sought: true,
         }];
-        assert!(find(&table(&rows), &kin).is_empty());
+        assert!(find(&table(&rows), &kin).members.is_empty());
+    }
+
+    #[test]
+    fn who_can_only_be_one_workers_is_its_own() {
+        let rows =
+            [(BASE + 10, 1, BASE + 10), (BASE + 20, 1, BASE + 20), (BASE + 21, 1, BASE + 21)];
+        let descendants = Table { of_workers_only: true, ..table(&rows) };
+        let kin = |worker, pid: u32| {
+            let process = Process { pid: BASE + pid, start_time: u64::from(BASE + pid) };
+            let leader = Some((process, None));
+            Kin { worker: WorkerId(worker), leader, known: &NOBODY, sought: worker == 1 }
+        };
+        let alone = find(&descendants, &[kin(1, 10)]);
+        assert_eq!((pids(&alone, 1), alone.unclear), (vec![10, 20, 21], false));
+
+        let beside_another = find(&descendants, &[kin(1, 10), kin(2, 20)]);
+        assert_eq!((pids(&beside_another, 1), beside_another.unclear), (vec![10], true));
+
+        let among_all = find(&table(&rows), &[kin(1, 10)]);
+        assert_eq!((pids(&among_all, 1), among_all.unclear), (vec![10], false));
     }
 }
