@@ -12,6 +12,7 @@
 mod admin;
 mod apply;
 mod flags;
+mod inherited;
 
 use std::net::SocketAddr;
 
@@ -49,6 +50,7 @@ impl Args {
     }
 
     pub(super) fn run(self, options: &Options) -> Result<Exit, Failure> {
+        inherited::hear_all_signals().context("cannot set up signals")?;
         let settings = self.settings(options)?;
         let mut logging = logging::Logging::from(&settings.stock.logging);
         logging.format = options.log_format.unwrap_or(logging.format);

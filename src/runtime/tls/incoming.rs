@@ -6,14 +6,17 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::FuturesUnordered};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Sleep,
+};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::TcpIncoming;
 
@@ -34,6 +37,8 @@ type Handshake = Pin<Box<dyn Future<Output = Option<Connection>> + Send>>;
 /// Accepts connections, and does the handshakes if there is TLS.
 pub struct Incoming {
     listener: TcpIncoming,
+    /// Not to accept before: it has just failed, and would at once again.
+    pause: Option<Pin<Box<Sleep>>>,
     address: SocketAddr,
     tls: Option<Arc<Reloading<ServerConfig>>>,
     handshakes: FuturesUnordered<Handshake>,
@@ -50,7 +55,20 @@ impl Incoming {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let listener = TcpIncoming::from(listener).with_nodelay(Some(true));
-        Ok(Self { listener, address, tls, handshakes: FuturesUnordered::new() })
+        Ok(Self { listener, pause: None, address, tls, handshakes: FuturesUnordered::new() })
+    }
+
+    /// Accepts. After an error, which is returned at once, not before a while has passed.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<TcpStream>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        let accepted = ready!(self.listener.poll_next_unpin(cx));
+        if matches!(accepted, Some(Err(_))) {
+            self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+        }
+        Poll::Ready(accepted)
     }
 }
 
@@ -59,12 +77,12 @@ impl Stream for Incoming {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(tls) = self.tls.clone() else {
-            let accepted = self.listener.poll_next_unpin(cx);
+            let accepted = self.poll_accept(cx);
             return accepted.map(|next| next.map(|result| result.map(Connection::Plain)));
         };
         loop {
             while self.handshakes.len() < HANDSHAKES {
-                match self.listener.poll_next_unpin(cx) {
+                match self.poll_accept(cx) {
                     Poll::Ready(Some(Ok(socket))) => {
                         self.handshakes.push(Box::pin(shake_hands(socket, tls.clone())));
                     }
@@ -109,7 +127,6 @@ impl axum::serve::Listener for Incoming {
                 }
                 Some(Err(error)) => {
                     tracing::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(PAUSE).await;
                 }
                 None => std::future::pending().await,
             }
