@@ -27,6 +27,7 @@ struct Hole {
     name: MachineId,
 }
 
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 impl Hole {
     /// Returns once the controller waits for it, and so does who waits for the controller's lock.
     async fn hold_lock(controller: &Reference) -> Self {
