@@ -315,6 +315,26 @@ async fn the_admin_server_has_the_routes_of_stock() {
     assert!(get("/details").await.contains("\"service\":\"arroyo-node\""));
 }
 
+/// A name that the next agent could not read, or an address that nobody could call, would show only
+/// when something goes wrong.
+#[tokio::test]
+async fn a_name_or_an_address_that_cannot_be_is_told() {
+    for (flag, value) in [("--id", ""), ("--id", "a\nb"), ("--advertise-address", "http://gate:1")]
+    {
+        let home = Home::new();
+        let mut arguments = home.arguments("http://127.0.0.1:1");
+        if let Some(at) = arguments.iter().position(|word| word == flag) {
+            arguments.drain(at..at + 2);
+        }
+        arguments.push(format!("{flag}={value}"));
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let mut program = Program::run(&home.mark, &arguments, &[]);
+        assert_eq!(program.end().await.code(), Some(1), "{flag}={value}");
+        let error = program.line_with("error: ").await;
+        assert!(error.contains(flag) && error.contains(&format!("{value:?}")), "{error}");
+    }
+}
+
 /// A controller on the same machine has the same default; what was asked for is not given up.
 #[tokio::test]
 async fn an_admin_port_that_is_taken_is_told_if_it_was_asked_for_and_else_avoided() {

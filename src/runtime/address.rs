@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use http::uri::Authority;
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
 /// `host:port` for the controller to call, given what the agent has bound.
@@ -24,6 +25,15 @@ pub(super) fn advertised(set: Option<&str>, bound: SocketAddr) -> String {
         }
         None => bound.to_string(),
     }
+}
+
+/// Whether a controller could call such an address, if it is right.
+pub(super) fn can_be_called(address: &str) -> bool {
+    address.parse::<Authority>().is_ok_and(|address| {
+        !address.host().is_empty()
+            && !address.as_str().contains('@')
+            && address.port_u16().is_some_and(|port| port != 0)
+    })
 }
 
 fn has_port(address: &str) -> bool {
@@ -98,6 +108,20 @@ mod tests {
         // Behind a translated port.
         assert_eq!(advertised(Some("gate:7000"), bound("0.0.0.0:5118")), "gate:7000");
         assert_eq!(advertised(Some("[fd00::7]:7000"), bound("[::]:5118")), "[fd00::7]:7000");
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_known() {
+        for set in ["node-a", "gate:7000", "fd00::7", "[fd00::7]", "[fd00::7]:7000", "10.0.0.7"] {
+            let address = advertised(Some(set), bound("0.0.0.0:5118"));
+            assert!(can_be_called(&address), "{address}");
+        }
+        for set in
+            ["", ":99", "gate:", "gate:99999", "gate:0", "http://gate:1", "a b", "gate/x", "a@b"]
+        {
+            let address = advertised(Some(set), bound("0.0.0.0:5118"));
+            assert!(!can_be_called(&address), "{address}");
+        }
     }
 
     #[test]

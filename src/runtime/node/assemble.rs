@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use rand::{TryRng as _, rngs::SysRng};
 use tokio::{
     net::TcpListener,
@@ -24,7 +24,7 @@ use crate::{
     },
     runtime::{
         Notice,
-        address::advertised,
+        address::{advertised, can_be_called},
         clock::SystemClock,
         controller::GrpcController,
         driver::{Driver, Parts},
@@ -39,7 +39,7 @@ use crate::{
             shim::{Known, ShimConfig, ShimProcesses},
         },
         standby::Standby,
-        state_dir::{StateDir, boot_id},
+        state_dir::{StateDir, boot_id, check_machine_id},
         tls::{ClientTls, H2, Incoming, ServerTls, connector},
     },
 };
@@ -68,7 +68,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
 
     let mut config = settings.machine.clone();
     config.machine = machine_id;
-    config.address = advertised(settings.advertise.as_deref(), address);
+    config.address = address_to_call(settings.advertise.as_deref(), address)?;
     info!(
         machine_id = %config.machine, %address, advertised = config.address,
         controller = settings.controller, state_dir = %state.path().display(),
@@ -118,6 +118,17 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     Ok(BoundNode { driver, service, incoming, address, metrics, output_limit, standby, state })
 }
 
+/// Where the controller is told to call.
+fn address_to_call(set: Option<&str>, bound: SocketAddr) -> anyhow::Result<String> {
+    let address = advertised(set, bound);
+    ensure!(
+        can_be_called(&address),
+        "no controller can call this agent at {address:?}: --advertise-address or advertise-address, or \
+         else hostname, must be HOST or HOST:PORT"
+    );
+    Ok(address)
+}
+
 /// The name that the operator set, or the one that is kept. The controller knows workers by the name
 /// of their machine, so it does not change while any of them is alive or unreported.
 fn identify(
@@ -127,11 +138,18 @@ fn identify(
 ) -> anyhow::Result<MachineId> {
     let kept = state.machine_id().clone();
     let Some(configured) = configured.filter(|id| **id != kept) else { return Ok(kept) };
+    check_machine_id(configured.as_str()).map_err(|reason| {
+        anyhow!(
+            "{:?} cannot be the name of this machine ({reason}): --id or node.id gives another; \
+             without one, a name is made and kept",
+            configured.as_str()
+        )
+    })?;
     let bound = recovered.workers.iter().filter(|worker| worker.reported_at.is_none()).count();
     ensure!(
         bound == 0,
-        "this machine's id is {kept:?} and {bound} of its workers are alive or not reported yet, so \
-         it cannot become {configured:?} now: start once more as {kept:?} and stop the workers, or \
+        "this machine's id is \"{kept}\" and {bound} of its workers are alive or not reported yet, so \
+         it cannot become \"{configured}\" now: start once more as \"{kept}\" and stop the workers, or \
          keep that id"
     );
     state.keep_machine_id(configured);

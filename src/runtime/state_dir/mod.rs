@@ -204,13 +204,23 @@ fn read_machine_id(path: &Path) -> Result<Option<MachineId>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     file.take(LONGEST_ID + 2).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     let text = bytes.trim_ascii();
-    match str::from_utf8(text) {
-        _ if text.is_empty() => Err("it is empty".to_owned()),
-        Ok(id) if text.len() as u64 <= LONGEST_ID && text.iter().all(u8::is_ascii_graphic) => {
-            Ok(Some(MachineId::from(id)))
-        }
-        _ => Err(format!("it is not one word of up to {LONGEST_ID} ASCII letters")),
+    let text = str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
+    check_machine_id(text)?;
+    Ok(Some(MachineId::from(text)))
+}
+
+/// Whether a text can be kept and read again as the same name; otherwise why not.
+pub(super) fn check_machine_id(text: &str) -> Result<(), String> {
+    if text.trim_ascii().is_empty() {
+        return Err("it is empty".to_owned());
     }
+    if text.len() as u64 > LONGEST_ID {
+        return Err(format!("it is longer than {LONGEST_ID} bytes"));
+    }
+    if text.chars().any(char::is_control) || text.trim_ascii() != text {
+        return Err("it is not one line without blanks around it".to_owned());
+    }
+    Ok(())
 }
 
 /// Longer than any name that somebody would write there.
@@ -281,8 +291,19 @@ mod tests {
     #[test]
     fn a_name_that_the_operator_gave_is_kept() {
         let (_dir, path) = fresh();
-        StateDir::open(&path).unwrap().keep_machine_id(&MachineId::from("node-a"));
-        assert_eq!(id_of(&path), "node-a");
+        let longest = "n".repeat(255);
+        for name in ["node-a", "rack 7", "büro", &longest] {
+            check_machine_id(name).unwrap();
+            StateDir::open(&path).unwrap().keep_machine_id(&MachineId::from(name));
+            assert_eq!(id_of(&path), name);
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_read_again_is_none() {
+        for name in ["", " ", " x", "x ", "a\nb", "\u{1b}[31m", "a\0", &"n".repeat(256)] {
+            assert!(check_machine_id(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]
@@ -306,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_machine_id_that_is_none_is_set_aside() {
-        let garbage: [&[u8]; 5] = [b"", b" \n", b"two words", b"\xff\xfe\x00", &[b'a'; 300]];
+        let garbage: [&[u8]; 5] = [b"", b" \n", b"two\nlines", b"\xff\xfe\x00", &[b'a'; 300]];
         for garbage in garbage {
             let (_dir, path) = fresh();
             fs::create_dir_all(&path).unwrap();
