@@ -2,8 +2,9 @@
 
 use std::{
     error::Error,
+    fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -48,20 +49,39 @@ impl Default for CallSettings {
     }
 }
 
+/// How many registrations and heartbeats in a row may go unanswered on one connection. Who answers
+/// its pings may be a proxy, or a controller that hangs; the one that serves is reached by a new
+/// connection, perhaps at another address by now. Not one: a controller that is late is still there.
+const UNANSWERED_MOST: u32 = 3;
+
 /// A client of one controller. Connects when it is first used and again whenever it must.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ControllerClient {
     machine: MachineId,
     deadline: Duration,
-    client: ControllerGrpcClient<Channel>,
-    overdue: Arc<Overdue>,
+    connect: Arc<dyn Fn() -> Channel + Send + Sync>,
+    current: Arc<Mutex<Current>>,
 }
 
-/// The heartbeat that was not answered in time and goes on, if there is one.
-#[derive(Debug, Default)]
-struct Overdue(Mutex<Option<AbortOnDropHandle<()>>>);
+/// The channel that is used now.
+struct Current {
+    channel: Channel,
+    /// Registrations and heartbeats in a row that had no answer.
+    unanswered: u32,
+    /// The first such heartbeat, which goes on, perhaps on the channel before.
+    overdue: Option<AbortOnDropHandle<()>>,
+}
+
+/// In time, or not.
+type Answer = Result<Result<(), Status>, Elapsed>;
 
 type Call = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
+impl fmt::Debug for ControllerClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControllerClient").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
 
 impl ControllerClient {
     /// A client that connects through `connector`; `on_connect` is called for each new connection.
@@ -73,7 +93,7 @@ impl ControllerClient {
         on_connect: impl Fn() + Send + Sync + 'static,
     ) -> Self
     where
-        C: Service<Uri> + Clone + Send + 'static,
+        C: Service<Uri> + Clone + Send + Sync + 'static,
         C::Response: Read + Write + Unpin + Send + 'static,
         C::Future: Send,
         C::Error: Send,
@@ -85,14 +105,15 @@ impl ControllerClient {
             connection
         });
         let (every, patience) = settings.keepalive;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(settings.connect_deadline)
             .http2_keep_alive_interval(every)
             .keep_alive_timeout(patience)
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector);
-        let client = ControllerGrpcClient::new(channel);
-        Self { machine, deadline: settings.deadline, client, overdue: Arc::default() }
+            .keep_alive_while_idle(true);
+        let connect = Arc::new(move || endpoint.connect_with_connector_lazy(connector.clone()));
+        let current = Current { channel: connect(), unanswered: 0, overdue: None };
+        let current = Arc::new(Mutex::new(current));
+        Self { machine, deadline: settings.deadline, connect, current }
     }
 
     /// RegisterNode.
@@ -100,9 +121,12 @@ impl ControllerClient {
     /// # Errors
     /// The controller did not acknowledge it in time.
     pub async fn register(&self, registration: Registration) -> Result<(), CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let request: wire::RegisterNodeReq = convert::registration(registration);
-        self.call(async move { client.register_node(Request::new(request)).await.map(drop) }).await
+        let call = async move { client.register_node(Request::new(request)).await.map(drop) };
+        let answer = timeout(self.deadline, call).await;
+        self.note(&answer, None);
+        self.outcome(answer)
     }
 
     /// HeartbeatNode.
@@ -115,15 +139,13 @@ impl ControllerClient {
     /// # Errors
     /// The controller did not acknowledge it in time, or does not know this node.
     pub async fn heartbeat(&self, at: Wall) -> Result<(), CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let request = Request::new(convert::heartbeat(&self.machine, at));
         let mut call: Call =
             Box::pin(async move { client.heartbeat_node(request).await.map(drop) });
-        let outcome = timeout(self.deadline, &mut call).await;
-        if outcome.is_err() {
-            self.overdue.keep(call);
-        }
-        self.result(outcome)
+        let answer = timeout(self.deadline, &mut call).await;
+        self.note(&answer, answer.is_err().then_some(call));
+        self.outcome(answer)
     }
 
     /// WorkerFinished, in the report's dialect. A controller that cannot read that has been
@@ -132,42 +154,57 @@ impl ControllerClient {
     /// # Errors
     /// The controller did not acknowledge it in time.
     pub async fn worker_finished(&self, report: &Report) -> Result<(), CallError> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let request = convert::worker_finished(report);
         let other = convert::worker_finished(&report.in_the_other_dialect());
-        self.call(async move {
+        let call = async move {
             match client.worker_finished(Request::new(request)).await {
                 Err(status) if cannot_read(&status) => {
                     client.worker_finished(Request::new(other)).await.map(drop)
                 }
                 answer => answer.map(drop),
             }
-        })
-        .await
+        };
+        self.outcome(timeout(self.deadline, call).await)
     }
 
-    async fn call(&self, call: impl Future<Output = Result<(), Status>>) -> Result<(), CallError> {
-        self.result(timeout(self.deadline, call).await)
+    fn client(&self) -> ControllerGrpcClient<Channel> {
+        ControllerGrpcClient::new(self.current().channel.clone())
     }
 
-    fn result(&self, outcome: Result<Result<(), Status>, Elapsed>) -> Result<(), CallError> {
-        match outcome {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a connection on which nothing is answered, and has an overdue heartbeat go on, until another
+    /// call succeeds. Reports are not noted: each may have its own reason to hang.
+    fn note(&self, answer: &Answer, overdue: Option<Call>) {
+        let mut current = self.current();
+        if let Ok(answered) = answer {
+            current.unanswered = 0;
+            current.overdue.take_if(|_| answered.is_ok());
+            return;
+        }
+        if let Some(call) = overdue
+            && current.overdue.as_ref().is_none_or(AbortOnDropHandle::is_finished)
+        {
+            // Whatever the answer is, it is too late to mean anything.
+            let call = tokio::spawn(async { drop(call.await) });
+            current.overdue = Some(AbortOnDropHandle::new(call));
+        }
+        current.unanswered += 1;
+        if current.unanswered >= UNANSWERED_MOST {
+            (current.channel, current.unanswered) = ((self.connect)(), 0);
+        }
+    }
+
+    fn outcome(&self, answer: Answer) -> Result<(), CallError> {
+        match answer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(status)) => Err(convert::call_error(&status)),
             Err(_) => Err(CallError::Failed(
                 format!("no answer from the controller within {:?}", self.deadline).into(),
             )),
-        }
-    }
-}
-
-impl Overdue {
-    /// Has this call go on, unless another one does.
-    fn keep(&self, call: Call) {
-        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
-            // Whatever the answer is, it is too late to mean anything.
-            *place = Some(AbortOnDropHandle::new(tokio::spawn(async { drop(call.await) })));
         }
     }
 }

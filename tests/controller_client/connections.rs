@@ -101,7 +101,10 @@ async fn connecting_has_a_deadline() {
         let (machine, endpoint) = (machine.clone(), endpoint.clone());
         let client = ControllerClient::new(machine, endpoint, settings, connector, || {});
         let result = soon("the deadline", client.heartbeat(Wall(1))).await;
-        assert!(matches!(result, Err(CallError::Failed(_))), "{result:?}");
+        let Err(CallError::Failed(text)) = result else { panic!("{result:?}") };
+        let which =
+            if settings.deadline == SHORT { "no answer" } else { "connecting took too long" };
+        assert!(text.contains(which), "{text}");
     }
 }
 
@@ -139,6 +142,25 @@ async fn an_idle_connection_that_died_silently_is_left() {
     controller.freeze_connections();
     controller.left().await;
     until_heard(&client, &mut controller).await;
+}
+
+/// A controller that hangs still answers pings, and so does a proxy in front of one that is gone. Who
+/// took its place is found by connecting anew.
+#[tokio::test]
+async fn a_connection_that_lives_without_answering_calls_is_left() {
+    let mut controller = Controller::start().await;
+    let settings = CallSettings { deadline: SHORT, ..GENEROUS };
+    let (client, connections) = client(controller.address, settings);
+    let mut unanswered = Vec::new();
+    while count(&connections) < 2 {
+        assert!(unanswered.len() < 10, "it stays with a connection that answers nothing");
+        let result = soon("the deadline", client.heartbeat(Wall(1))).await;
+        assert!(matches!(result, Err(CallError::Failed(_))), "{result:?}");
+        unanswered.push(controller.called().await);
+    }
+    assert!(unanswered.len() > 2, "who is late once is not left");
+    until_heard(&client, &mut controller).await;
+    assert_eq!(count(&connections), 2, "who answers is stayed with");
 }
 
 /// As a proxy whose controller is gone may do.

@@ -1,7 +1,8 @@
 //! Calls to the controller, and what their answers mean.
 
-use std::error::Error;
+use std::{error::Error, io};
 
+use tokio::time::error::Elapsed;
 use tonic::{Code, Status};
 
 use crate::{
@@ -59,17 +60,35 @@ pub fn call_error(status: &Status) -> CallError {
         Code::NotFound => CallError::NotFound,
         code => {
             // A status that this side made up, since there was no connection, has a cause.
-            let cause = status.source().map_or_else(|| status.message().to_owned(), root_cause);
+            let cause = match status.source().map(innermost) {
+                None => status.message().to_owned(),
+                Some(cause) if is_out_of_time(cause) => NOT_CONNECTED.to_owned(),
+                Some(cause) => cause.to_string(),
+            };
             CallError::Failed(format!("{code:?}: {cause}").into())
         }
     }
 }
 
+/// What the end of the time for connecting means.
+const NOT_CONNECTED: &str = "connecting took too long (calls.connect-deadline): a name server is silent, or \
+                             what is sent to that address is dropped";
+
 /// The innermost cause, which says what really happened.
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    innermost(error).to_string()
+}
+
+/// Whether it is the end of a time that this side has set.
+fn is_out_of_time(cause: &(dyn Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<Elapsed>())
+}
+
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    cause
 }
