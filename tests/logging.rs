@@ -92,7 +92,7 @@ async fn lines_say_where_they_come_from_if_asked() {
         ("ARROYO__LOGGING__ENABLE_FILE_NAME", "true"),
         ("ARROYO__LOGGING__ENABLE_FILE_LINE", "true"),
         ("ARROYO__LOGGING__NONBLOCKING", "true"),
-        ("ARROYO__LOGGING__BUFFERED_LINES_LIMIT", "1000"),
+        ("ARROYO__LOGGING__BUFFERED_LINES_LIMIT", "4611686018427387904"),
     ];
     for line in lines(&env).await {
         let value: Value = serde_json::from_str(&line).unwrap();

@@ -91,7 +91,9 @@ fn refused(error: &ConfigError, path: &Path) {
         ConfigError::Value { source_name, key, .. } => (source_name, key),
         ConfigError::Unknown { source_name, key, .. }
         | ConfigError::NoSwitch { source_name, key, .. } => (source_name, key),
-        ConfigError::Missing { .. } | ConfigError::OwnFileAmongStock { .. } => {
+        ConfigError::Missing { .. }
+        | ConfigError::NoFile { .. }
+        | ConfigError::OwnFileAmongStock { .. } => {
             panic!("the file is there: {said}")
         }
     };

@@ -160,12 +160,15 @@ fn filter(rust_log: Option<&str>, min_level: Option<&str>) -> Result<EnvFilter, 
     })
 }
 
+/// Room for that many lines is taken at once, 32 bytes for each.
+const MOST_BUFFERED_LINES: usize = 1_000_000;
+
 fn writer(logging: &Logging) -> (BoxMakeWriter, Option<WorkerGuard>) {
     if !logging.nonblocking {
         return (BoxMakeWriter::new(|| Stderr), None);
     }
     let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(logging.buffered_lines_limit)
+        .buffered_lines_limit(logging.buffered_lines_limit.min(MOST_BUFFERED_LINES))
         .thread_name("log")
         .finish(io::stderr());
     (BoxMakeWriter::new(writer), Some(guard))

@@ -22,6 +22,17 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// What the command line names is something else.
+    #[error(
+        "cannot load configuration from {} ({option}): it is not a regular file; of a directory, name \
+         the file in it, or use --config-dir", path.display()
+    )]
+    NoFile {
+        /// The option that names it.
+        option: &'static str,
+        /// What it names.
+        path: PathBuf,
+    },
     /// The agent's own file is where stock workers would read it.
     #[error(
         "{} is in --config-dir, whose files every worker reads, and a stock worker refuses settings \

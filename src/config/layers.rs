@@ -92,9 +92,12 @@ fn named_files(places: &Places, notices: &mut Vec<String>) -> Result<Vec<PathBuf
 }
 
 fn must_exist(option: &'static str, path: &Path) -> Result<(), ConfigError> {
-    match path.exists() {
-        true => Ok(()),
-        false => Err(ConfigError::Missing { option, path: path.to_owned() }),
+    let path = path.to_owned();
+    match path.metadata() {
+        Ok(found) if found.is_file() => Ok(()),
+        // A directory, a pipe: it would be passed over without a word.
+        Ok(_) => Err(ConfigError::NoFile { option, path }),
+        Err(_) => Err(ConfigError::Missing { option, path }),
     }
 }
 

@@ -106,6 +106,7 @@ pub fn load(places: &Places) -> Result<Loaded, ConfigError> {
     }
     notices.extend(layers::misspelt(&stock_layers));
     notices.extend(shared::notices(&stock, &stock_layers));
+    notices.extend(own.notices());
     let mut sources = source::of_all(&stock_layers);
     sources.extend(source::of_all(&own_layers));
     Ok(Loaded { stock, own, notices, sources })

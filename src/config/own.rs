@@ -13,7 +13,7 @@ use super::{
     values::{Auto, DialectSetting, Optionally, Time},
 };
 use crate::{
-    machine::{Backoff, Config},
+    machine::{Backoff, Config, SHORTEST_FENCE},
     rpc::client::CallSettings,
     runtime::node::{DEFAULT_OUTPUT_LIMIT, SMALLEST_OUTPUT_LIMIT},
 };
@@ -240,6 +240,20 @@ impl Own {
         config.shutdown_patience = self.shutdown.patience.0;
     }
 
+    /// What a person should know of settings that make sense.
+    pub(super) fn notices(&self) -> Vec<String> {
+        let silence =
+            Time(self.heartbeat.every.0 + self.heartbeat.jitter.0 + self.calls.deadline.0);
+        let short = self.fence_after.0.filter(|after| *after <= silence);
+        let note = |after| {
+            format!(
+                "fence-after is {after}: a controller that is there may be silent for {silence}, from one \
+                 heartbeat to the answer of the next, and workers are stopped then"
+            )
+        };
+        short.map(note).into_iter().collect()
+    }
+
     /// What is wrong with settings that are each well-formed: the key, and what it must be.
     pub(super) fn contradiction(&self) -> Option<(&'static str, String)> {
         let positive = [
@@ -261,6 +275,10 @@ impl Own {
             let must =
                 format!("at most heartbeat.every, {every}: a mute controller would delay it");
             return Some(("calls.deadline", must));
+        }
+        if self.fence_after.0.is_some_and(|after| after.0 < SHORTEST_FENCE) {
+            let shortest = Time(SHORTEST_FENCE);
+            return Some(("fence-after", format!("\"off\", or at least {shortest}")));
         }
         if self.output.limit.0.is_some_and(|limit| limit < SMALLEST_OUTPUT_LIMIT) {
             let smallest = Size(Some(SMALLEST_OUTPUT_LIMIT));

@@ -252,7 +252,7 @@ impl<'de> Deserialize<'de> for Endpoint {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Endpoint, E> {
                 let good = text.parse::<http::Uri>().ok().filter(|url| {
-                    matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
+                    matches!(url.scheme_str(), Some("http" | "https")) && names_a_server(url)
                 });
                 match good {
                     Some(_) => Ok(Endpoint(text.to_owned())),
@@ -262,4 +262,12 @@ impl<'de> Deserialize<'de> for Endpoint {
         }
         deserializer.deserialize_str(Url)
     }
+}
+
+/// Whether there is a host, and after it nothing or a port.
+fn names_a_server(url: &http::Uri) -> bool {
+    let Some(server) = url.authority().filter(|server| !server.host().is_empty()) else {
+        return false;
+    };
+    server.port().is_some() || server.as_str().ends_with(server.host())
 }

@@ -4,6 +4,9 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use crate::ids::MachineId;
 
+/// The least time without a controller after which workers are stopped.
+pub const SHORTEST_FENCE: Duration = Duration::from_secs(1);
+
 /// Settings of one agent. They do not change while it runs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -33,7 +36,8 @@ pub struct Config {
     pub retain_for: Duration,
     /// How many such workers are remembered at most.
     pub retain_most: usize,
-    /// Stop all workers after this long without a controller; `None`: never.
+    /// Stop all workers after this long without a controller, and not before [`SHORTEST_FENCE`];
+    /// `None`: never.
     pub fence_after: Option<Duration>,
     /// At shutdown, from SIGTERM to SIGKILL for every worker.
     pub shutdown_kill_after: Duration,

@@ -60,7 +60,7 @@ use std::{
     sync::Arc,
 };
 
-pub use config::{Backoff, Config};
+pub use config::{Backoff, Config, SHORTEST_FENCE};
 pub use dice::Seed;
 pub use effect::{Effect, Effects, Launch, Registration, Report, Signal};
 pub use event::{

@@ -14,6 +14,7 @@
 
 use super::{
     Machine,
+    config::SHORTEST_FENCE,
     effect::{Effect, Registration},
     event::CallError,
     step::Step,
@@ -169,7 +170,7 @@ impl Machine {
     /// Without a controller for this long, the workers are stopped, if the operator wishes so.
     pub(super) fn postpone_fence(&mut self, step: &mut Step) {
         if let Some(after) = self.config.fence_after {
-            self.timers.set(Timer::Fence, step.now.mono + after);
+            self.timers.set(Timer::Fence, step.now.mono + after.max(SHORTEST_FENCE));
         }
     }
 

@@ -45,6 +45,13 @@ fn a_wrong_value_is_told_with_its_place_and_what_is_allowed() {
          be a URL with scheme and host, such as \"http://controller:5116\" or \
          \"https://[fd00::1]:5116\""
     );
+    for url in ["http://c:99999", "http://c:", "http://c:x"] {
+        let error = of_variable("ARROYO__CONTROLLER_ENDPOINT", url);
+        assert!(
+            error.contains(&format!("sets controller-endpoint to \"{url}\"; it must")),
+            "{error}"
+        );
+    }
     assert_eq!(
         of_own_file("kill-after = 5"),
         "error: ./arroyo-node.toml sets kill-after to 5; \
@@ -130,6 +137,14 @@ fn a_host_name_where_workers_need_an_address_is_noted() {
 }
 
 #[test]
+fn a_fence_that_a_healthy_controller_would_trip_is_noted() {
+    let notes = |after| Place::new().shown(&[], &[], &[("ARROYO_NODE__FENCE_AFTER", after)]).notes;
+    let short = notes("9s 500ms");
+    assert!(short.contains("fence-after is 9s 500ms: a controller that is there"), "{short}");
+    assert_eq!(notes("9s 501ms"), "");
+}
+
+#[test]
 fn what_stock_workers_would_not_take_is_noted() {
     let notes = |name, value| Place::new().shown(&[], &[], &[(name, value)]).notes;
     let level = notes("ARROYO__LOGGING__MIN_LEVEL", "debug");
@@ -175,6 +190,15 @@ fn settings_that_contradict_each_other_are_told() {
         of_own_file("heartbeat.every = '0s'"),
         "error: ./arroyo-node.toml sets heartbeat.every to \"0s\"; it must be more than zero"
     );
+    for fence in ["0s", "1ns", "999ms"] {
+        assert_eq!(
+            of_own_file(&format!("fence-after = '{fence}'")),
+            format!(
+                "error: ./arroyo-node.toml sets fence-after to \"{fence}\"; it must be \"off\", or at \
+                 least 1s"
+            )
+        );
+    }
 }
 
 #[test]
@@ -195,6 +219,15 @@ fn a_named_file_that_is_missing_is_an_error() {
         place.error(&["--node-config", "nowhere.toml"], &[]),
         "error: cannot load configuration from nowhere.toml (--node-config): there is no such file"
     );
+    for option in ["-c", "--node-config"] {
+        assert_eq!(
+            place.error(&[option, "/"], &[]),
+            format!(
+                "error: cannot load configuration from / ({option}): it is not a regular file; of a \
+                 directory, name the file in it, or use --config-dir"
+            )
+        );
+    }
     // Stock goes on without a directory, and so does this.
     let notes = place.shown(&["--config-dir", "nowhere"], &[], &[]).notes;
     assert!(notes.contains("--config-dir nowhere cannot be read"), "{notes}");

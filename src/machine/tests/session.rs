@@ -222,6 +222,14 @@ fn a_fenced_agent_stops_its_workers_by_force_and_lives_on() {
 }
 
 #[test]
+fn no_fence_is_so_short_that_nothing_else_is_ever_done() {
+    let mut agent = Agent::with(|config| config.fence_after = Some(Duration::ZERO));
+    let worker = agent.run(start("job", 1, 1));
+    agent.advance(SHORTEST_FENCE);
+    assert_eq!(agent.signals(worker), [Signal::Terminate]);
+}
+
+#[test]
 fn an_acknowledged_report_is_contact_enough_to_put_off_the_fence() {
     let mut agent = Agent::with(|config| config.fence_after = Some(secs(60)));
     let [worker, ended] = ["job", "ended"].map(|job| agent.run(start(job, 1, 1)));
