@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    fs::File,
     net::{SocketAddr, TcpListener},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
 };
 
@@ -174,6 +175,28 @@ fn run_at(addr: &str, arguments: &[&str]) -> Ran {
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+}
+
+/// A full disk, as stdout or stderr.
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+#[test]
+fn what_cannot_be_written_is_no_success_and_no_panic() {
+    let agent = Agent::with(Script { workers: two_workers(), ..Script::default() });
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_arroyo-node"));
+        command.arg("ps").env("ARROYO_NODE_ADDR", agent.addr.to_string());
+        command
+    };
+    let Output { status, stderr, .. } = command().stdout(full()).output().unwrap();
+    let error = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{error}");
+    assert!(error.starts_with("error: cannot write to stdout: "), "{error}");
+    let nobody = "127.0.0.1:1";
+    let unheard = command().env("ARROYO_NODE_ADDR", nobody).stderr(full()).status().unwrap();
+    assert_eq!(unheard.code(), Some(3));
 }
 
 fn two_workers() -> Vec<WorkerStatus> {

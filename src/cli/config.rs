@@ -1,6 +1,6 @@
 //! `arroyo-node config`: what `arroyo-node node` would run with. It takes the same flags.
 
-use super::{Exit, Failure, Options, node, stdout};
+use super::{Exit, Failure, Options, exit, node, stdout};
 
 pub(super) const HELP: &str = "\
 The output is TOML; the comment after each setting is the file, the variable or the flag that it
@@ -9,7 +9,7 @@ comes from. Secrets are not shown. Nothing is started, bound or written.";
 pub(super) fn run(args: &node::Args, options: &Options) -> Result<Exit, Failure> {
     let settings = args.settings(options)?;
     for notice in &settings.notices {
-        eprintln!("note: {notice}");
+        exit::complain(format_args!("note: {notice}"));
     }
     stdout::say(format_args!("{}", settings.render()));
     stdout::say(format_args!("# the controller is at {}", settings.stock.controller_url()));

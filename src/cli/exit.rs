@@ -1,6 +1,10 @@
 //! How a command ends: the exit codes, in one place, and what is said about a failure.
 
-use std::process::ExitCode;
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use thiserror::Error;
 
@@ -69,18 +73,23 @@ impl Failure {
     pub fn tell(&self) -> Exit {
         match self {
             Self::Known { exit, message, hint } => {
-                eprintln!("error: {message}");
+                complain(format_args!("error: {message}"));
                 if !hint.is_empty() {
-                    eprintln!("  hint: {hint}");
+                    complain(format_args!("  hint: {hint}"));
                 }
                 *exit
             }
             Self::Other(error) => {
-                eprintln!("error: {error:#}");
+                complain(format_args!("error: {error:#}"));
                 Exit::Failed
             }
         }
     }
+}
+
+/// Writes a line to stderr. Where that cannot be, the exit code has to do.
+pub(super) fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -135,6 +135,7 @@ impl Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.run(&cli.options) {
+        Ok(Exit::Ok) if stdout::lost() => Exit::Failed.into(),
         Ok(exit) => exit.into(),
         Err(failure) => failure.tell().into(),
     }
