@@ -65,7 +65,11 @@ impl Args {
         let runtime = runtime.context("cannot start the runtime")?;
         // A kernel that does not know it, or a sandbox that forbids it, takes nothing but promptness.
         let _ = time_slice::shorten();
-        runtime.block_on(serve(&settings, options, admin, side.handle()))?;
+        let ended = runtime.block_on(serve(&settings, options, admin, side.handle()));
+        // The agent has ended, but a look-up of its controller's name cannot be called off, and may take
+        // as long as a name server is silent: longer than whoever waits for the next agent would.
+        runtime.shutdown_background();
+        ended?;
         Ok(Exit::Ok)
     }
 }
