@@ -13,6 +13,7 @@ mod admin;
 mod apply;
 mod flags;
 mod inherited;
+mod side;
 
 use std::net::SocketAddr;
 
@@ -32,6 +33,8 @@ use crate::{
         time_slice,
     },
 };
+
+use side::Side;
 
 pub(super) use admin::{AdminServer, bind_admin, run_with_admin};
 pub(super) use apply::{command_line, state_dir, this_program, worker_command};
@@ -58,14 +61,15 @@ impl Args {
         for notice in &settings.notices {
             warn!("{notice}");
         }
-        let side = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let side = Builder::new_current_thread().enable_all().build();
         let side = side.context("cannot start the runtime of the status page")?;
         let admin = side.block_on(admin::bind(&settings))?;
+        let side = Side::drive(side).context("cannot start the thread of the status page")?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
         // A kernel that does not know it, or a sandbox that forbids it, takes nothing but promptness.
         let _ = time_slice::shorten();
-        let ended = runtime.block_on(serve(&settings, options, admin, side.handle()));
+        let ended = runtime.block_on(serve(&settings, options, admin, &side.handle));
         // The agent has ended, but a look-up of its controller's name cannot be called off, and may take
         // as long as a name server is silent: longer than whoever waits for the next agent would.
         runtime.shutdown_background();
