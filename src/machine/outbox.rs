@@ -21,6 +21,9 @@ use crate::ids::{RequestId, WorkerId};
 /// How long a report is held back for the answer of its StartWorker to be delivered.
 const HOLD_MOST: Duration = Duration::from_secs(5);
 
+/// How often a report may fail that each new connection is a reason to send.
+const HURRIED_MOST: u32 = 3;
+
 /// The order in which workers ended.
 type Sequence = u64;
 
@@ -115,8 +118,10 @@ impl Outbox {
         true
     }
 
-    fn waiting(&self) -> Vec<WorkerId> {
-        self.waiting.iter().map(|(_, _, id)| *id).collect()
+    /// Those that wait, and how often each has failed.
+    fn waiting(&self) -> Vec<(WorkerId, u32)> {
+        let failures = |id| self.owed.get(id).map_or(0, |owed| owed.failures);
+        self.waiting.iter().map(|(_, _, id)| (*id, failures(id))).collect()
     }
 
     fn forgive(&mut self, id: WorkerId) {
@@ -166,11 +171,18 @@ impl Machine {
         }
     }
 
-    /// The controller is there (again): what waits for its backoff need not wait any longer.
-    pub(super) fn hurry_reports(&mut self, step: &mut Step) {
-        for id in self.outbox.waiting() {
-            if !self.undelivered.values().any(|worker| *worker == id) {
+    /// The controller is there: what waits for its backoff need not wait any longer. If it has just returned,
+    /// that goes for all, and none has ever failed; else what has failed too often may be what
+    /// costs each connection.
+    pub(super) fn hurry_reports(&mut self, returns: bool, step: &mut Step) {
+        for (id, failures) in self.outbox.waiting() {
+            if self.undelivered.values().any(|worker| *worker == id) {
+                continue;
+            }
+            if returns {
                 self.outbox.forgive(id);
+            }
+            if returns || failures < HURRIED_MOST {
                 self.outbox.move_to(id, step.now.mono);
             }
         }

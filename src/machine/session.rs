@@ -36,6 +36,10 @@ pub(super) struct Session {
     /// back to a controller together would otherwise beat together for minutes, and notice the next
     /// loss together.
     scattering: bool,
+    /// Whether the controller has been away, or has forgotten this node, since the last registration. A new
+    /// connection alone does not say so: a proxy may close one after each call, or the controller
+    /// itself, over a call that it fails to take.
+    returning: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +57,7 @@ impl Session {
             last_contact: None,
             heartbeat_due: None,
             scattering: true,
+            returning: true,
         }
     }
 
@@ -92,7 +97,8 @@ impl Machine {
                 self.session.failures = 0;
                 self.heard_controller(step);
                 self.resume_heartbeats(step);
-                self.hurry_reports(step);
+                let returns = std::mem::take(&mut self.session.returning);
+                self.hurry_reports(returns, step);
             }
             Err(_) => self.disconnect(step),
         }
@@ -146,6 +152,7 @@ impl Machine {
     /// a new connection already, and the registration be under way.
     fn handle_forgotten(&mut self, step: &mut Step) {
         self.session.scattering = true;
+        self.session.returning = true;
         if self.session.is_registered() {
             self.register(step);
         }
@@ -154,6 +161,7 @@ impl Machine {
     fn disconnect(&mut self, step: &mut Step) {
         self.session.state = State::Disconnected;
         self.session.scattering = true;
+        self.session.returning = true;
         self.session.failures = self.session.failures.saturating_add(1);
         self.timers.cancel(Timer::Heartbeat);
         self.timers.cancel(Timer::Report);

@@ -80,13 +80,20 @@ impl Reference {
         }
     }
 
-    /// The controller is there: whatever waits only for a backoff can go.
-    pub(super) fn hurry_reports(&mut self) {
+    /// The controller is there: whatever waits only for a backoff can go. To one that has stayed, not what it
+    /// has failed to take three times.
+    pub(super) fn hurry_reports(&mut self, stayed: bool) {
         let window = Window { from: self.now.mono, by: self.now.mono };
         for index in 0..self.workers.len() {
             let free = !self.is_held(self.workers[index].id);
-            if free && self.workers[index].telling.is_due() {
-                self.workers[index].telling = Telling::Due { failures: 0, window };
+            match self.workers[index].telling {
+                Telling::Due { .. } if free && !stayed => {
+                    self.workers[index].telling = Telling::Due { failures: 0, window };
+                }
+                Telling::Due { failures: failures @ ..3, .. } if free => {
+                    self.workers[index].telling = Telling::Due { failures, window };
+                }
+                _ => {}
             }
         }
     }

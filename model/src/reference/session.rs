@@ -14,6 +14,8 @@ pub(super) struct Session {
     pub(super) beat: Option<Window>,
     /// Whether a heartbeat has been drawn from the whole interval since the last return.
     scattered: bool,
+    /// Whether the controller has been with the agent all the time since the last registration.
+    stayed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,7 +48,8 @@ impl Reference {
         let beat = self.session.beat.unwrap_or(at_once);
         let by = beat.by.max(self.now.mono);
         self.session.beat = Some(Window { by, ..beat });
-        self.hurry_reports();
+        let stayed = std::mem::replace(&mut self.session.stayed, true);
+        self.hurry_reports(stayed);
     }
 
     /// A new connection may lead to a controller that knows nobody.
@@ -58,6 +61,7 @@ impl Reference {
 
     pub(super) fn heartbeat_answered(&mut self, result: &Result<(), CallError>) {
         self.session.scattered &= *result != Err(CallError::NotFound);
+        self.session.stayed &= *result != Err(CallError::NotFound);
         match result {
             Ok(()) => self.heard_controller(),
             Err(_) if !self.session.is_known() => {}
@@ -75,7 +79,7 @@ impl Reference {
         self.session.failures += 1;
         let by = self.now.mono + self.backoff(self.session.failures);
         self.session.standing = Standing::Apart(Window { from: self.now.mono, by });
-        self.session.scattered = false;
+        (self.session.scattered, self.session.stayed) = (false, false);
     }
 
     pub(super) fn heard_controller(&mut self) {

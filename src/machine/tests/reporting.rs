@@ -111,6 +111,25 @@ fn a_controller_that_is_back_hears_reports_as_if_none_had_failed() {
 }
 
 #[test]
+fn a_report_that_costs_the_connection_each_time_is_sent_less_and_less_often() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 1));
+    agent.exited(worker, Exit::Code(0));
+    let again = |agent: &mut Agent| {
+        let sent = agent.reports().len();
+        agent.report_refused(worker);
+        agent.give(Event::Connected);
+        agent.registered();
+        agent.reports().len() - sent
+    };
+    let sent: Vec<usize> = (0..3).map(|_| again(&mut agent)).collect();
+    assert_eq!(sent, [1, 1, 0], "the third time it waits");
+    agent.advance(secs(5));
+    assert_eq!(agent.reports().len(), 4);
+    assert_eq!(again(&mut agent), 0, "as does whatever follows");
+}
+
+#[test]
 fn a_refused_report_comes_again_after_a_growing_backoff() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 1));
