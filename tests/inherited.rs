@@ -55,6 +55,27 @@ async fn signals_that_were_ignored_or_blocked_are_heard() {
     assert_eq!(agent.program.end().await.code(), Some(0));
 }
 
+/// A terminal that is closed takes the agent along, not its workers; one under `nohup` stays.
+#[tokio::test]
+async fn an_agent_whose_terminal_closes_leaves_its_workers_unless_it_is_to_stay() {
+    let home = Home::new();
+    let recorder = Recorder::start().await;
+    let mut stays = started_by(&["env", "--ignore-signal=HUP"], &home, &recorder, None).await;
+    stays.program.signal(Signal::SIGHUP);
+    let id = stays.start(home.request("job", 1, &[])).await;
+    home.until_ready(id).await;
+    let worker = stays.worker(id).await;
+    stays.program.signal(Signal::SIGUSR1);
+    assert_eq!(stays.program.end().await.code(), Some(0));
+
+    let mut leaves = started_by(&["env", "--default-signal=HUP"], &home, &recorder, None).await;
+    leaves.program.signal(Signal::SIGHUP);
+    assert_eq!(leaves.program.end().await.code(), Some(0));
+    leaves.program.line_with("detaching").await;
+    let agent = home.run(&recorder.url(), &[]).await;
+    assert_eq!(agent.worker(id).await, worker);
+}
+
 fn processor_time(pid: u32) -> u64 {
     let line = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields = line.rsplit(')').next().unwrap().split_ascii_whitespace();

@@ -6,8 +6,8 @@
 //!                                       signals ──────────────────────▶ told  ┘ a person is worth no wait
 //! ```
 //!
-//! Signals: SIGTERM and SIGINT end it with its workers, SIGUSR1 ends it without them (for an
-//! upgrade), a second one of any of them ends it at once.
+//! Signals: SIGTERM and SIGINT end it with its workers, SIGUSR1 (for an upgrade) and SIGHUP (a terminal that is
+//! closed) end it without them, a second one of any of them ends it at once.
 
 mod admin;
 mod apply;
@@ -18,6 +18,7 @@ mod side;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
+use nix::sys::signal::Signal;
 use tokio::{
     runtime::{Builder, Handle},
     signal::unix::{SignalKind, signal},
@@ -119,12 +120,16 @@ fn watch_signals(trigger: ShutdownTrigger) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
     let mut detach = signal(SignalKind::user_defined1()).context("cannot watch SIGUSR1")?;
+    let hears_hangup = !inherited::is_ignored(Signal::SIGHUP);
+    let hangup = hears_hangup.then(|| signal(SignalKind::hangup())).transpose();
+    let mut hangup = hangup.context("cannot watch SIGHUP")?;
     tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => Shutdown::StopWorkers,
                 _ = interrupt.recv() => Shutdown::StopWorkers,
                 _ = detach.recv() => Shutdown::Detach,
+                Some(_) = async { hangup.as_mut()?.recv().await } => Shutdown::Detach,
             }
         };
         trigger.shut_down(next().await);
