@@ -6,7 +6,7 @@
 use std::{
     borrow::Cow,
     fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use nix::sys::signal::Signal;
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     machine::{Exit, Phase, Wall, Worker},
     rpc::wire,
+    runtime::{clock::SystemClock, ports::Clock as _},
 };
 
 /// One worker.
@@ -201,8 +202,7 @@ impl Moment {
 
     /// By the clock of this computer.
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
+        Self(SystemClock.now().wall.0)
     }
 }
 

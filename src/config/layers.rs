@@ -18,7 +18,7 @@ use super::{
     ConfigError, Places, Source, Whose,
     error::nearest,
     own::Own,
-    stock::{Stock, Tls},
+    stock::{Stock, TLS_SECTIONS, Tls},
 };
 
 const OWN_FILE: &str = "arroyo-node.toml";
@@ -143,14 +143,14 @@ impl Provider for Single {
 pub(super) fn misspelt(layers: &Figment) -> Vec<String> {
     let known = |section: &str| -> Vec<String> {
         let value = match section {
-            "tls" | "node.tls" | "controller.tls" | "admin.tls" => Value::serialize(Tls::default()),
+            section if TLS_SECTIONS.contains(&section) => Value::serialize(Tls::default()),
             section => Value::serialize(Stock::default())
                 .map(|all| all.find(section).unwrap_or_else(|| Value::from(false))),
         };
         value.ok().and_then(Value::into_dict).unwrap_or_default().into_keys().collect()
     };
     let mut found = Vec::new();
-    for section in ["node", "tls", "node.tls", "controller.tls", "admin", "admin.tls", "logging"] {
+    for section in ["node", "admin", "logging"].into_iter().chain(TLS_SECTIONS) {
         let Some(dict) = layers.find_value(section).ok().and_then(Value::into_dict) else {
             continue;
         };

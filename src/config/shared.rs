@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use figment::{Figment, value::Value};
 
-use super::{ConfigError, Source, stock::Stock};
+use super::{
+    ConfigError, Source,
+    stock::{Stock, TLS_SECTIONS},
+};
 
 /// What a person should know.
 pub(super) fn notices(stock: &Stock, layers: &Figment) -> Vec<String> {
@@ -14,7 +17,7 @@ pub(super) fn notices(stock: &Stock, layers: &Figment) -> Vec<String> {
 
 /// A section `tls` whose `enabled` nobody has set: with stock an error, and TLS may be meant.
 pub(super) fn tls_that_may_be_meant(layers: &Figment) -> Option<ConfigError> {
-    ["tls", "node.tls", "controller.tls", "admin.tls"].into_iter().find_map(|section| {
+    TLS_SECTIONS.into_iter().find_map(|section| {
         let switch = format!("{section}.enabled");
         if Source::of(layers, &switch) != Source::Default {
             return None;

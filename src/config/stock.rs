@@ -11,6 +11,9 @@ use crate::runtime::node::{DEFAULT_CONTROLLER_PORT, DEFAULT_PORT};
 /// Arroyo's `admin.http-port`.
 pub const DEFAULT_ADMIN_PORT: u16 = 5114;
 
+/// Where TLS can be described, of the sections that concern a node.
+pub(super) const TLS_SECTIONS: [&str; 4] = ["tls", "node.tls", "controller.tls", "admin.tls"];
+
 /// The part of Arroyo's configuration that concerns a node.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]

@@ -5,11 +5,11 @@ use std::{
     fs::{self, File, Metadata},
     io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use prost_types::Timestamp;
 
+use super::{clock::SystemClock, ports::Clock as _};
 use crate::machine::Wall;
 
 /// Renames whatever is at `path`, be it a file or a directory, and returns its new name:
@@ -30,13 +30,8 @@ pub(crate) fn make_room(
     match fs::metadata(path) {
         Ok(found) if will_do(&found) => Ok(None),
         Err(_) if !exists(path) => Ok(None),
-        _ => set_aside(path, wall_clock()).map(Some),
+        _ => set_aside(path, SystemClock.now().wall).map(Some),
     }
-}
-
-pub(crate) fn wall_clock() -> Wall {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// A name for what is set aside that nothing has yet: `<path>.<UTC timestamp>`, and further

@@ -33,8 +33,9 @@ use self::{
 };
 use super::{
     Notice,
-    ports::Journal,
-    set_aside::{append, set_aside, sync_parent, wall_clock},
+    clock::SystemClock,
+    ports::{Clock as _, Journal},
+    set_aside::{append, set_aside, sync_parent},
 };
 use crate::ids::MachineId;
 
@@ -242,7 +243,7 @@ fn write_machine_id(path: &Path, id: &MachineId, notices: &mut Vec<Notice>) -> i
 
 fn set_aside_with_notice(path: &Path, reason: &str, notices: &mut Vec<Notice>) {
     let shown = path.display();
-    notices.push(Notice::new(match set_aside(path, wall_clock()) {
+    notices.push(Notice::new(match set_aside(path, SystemClock.now().wall) {
         Ok(aside) => format!(
             "{shown} could not be used ({reason}) and was set aside as {}. A new one takes its \
              place.",

@@ -25,7 +25,7 @@ use nix::{
 };
 
 use super::protocol;
-use crate::runtime::set_aside::{set_aside, wall_clock};
+use crate::runtime::{clock::SystemClock, ports::Clock as _, set_aside::set_aside};
 
 /// The socket's name in the state directory.
 pub(super) const NAME: &str = "shim.sock";
@@ -54,7 +54,7 @@ impl Listener {
     pub(super) fn bind(state_dir: &Path) -> io::Result<Self> {
         let path = state_dir.join(NAME);
         if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
-            set_aside(&path, wall_clock())?;
+            set_aside(&path, SystemClock.now().wall)?;
         }
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
