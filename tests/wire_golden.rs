@@ -96,6 +96,7 @@ impl Fields<'_> {
             force: self.0["force"].as_bool().expect("a flag"),
             job_id: self.text("job_id"),
             finished: false,
+            wants_status: false,
         }
     }
 
@@ -202,7 +203,13 @@ fn stock_peers_ignore_the_additions_to_requests() {
     };
     assert_eq!(read, expected);
 
-    let stop = StopWorkerReq { worker_id: 5, force: true, job_id: "job".into(), finished: true };
+    let stop = StopWorkerReq {
+        worker_id: 5,
+        force: true,
+        job_id: "job".into(),
+        finished: true,
+        wants_status: true,
+    };
     let expected = stock::StopWorkerReq { worker_id: 5, force: true, job_id: "job".into() };
     assert_eq!(as_stock::<stock::StopWorkerReq>(&stop), expected);
 }
@@ -223,6 +230,7 @@ fn stock_controllers_ignore_the_additions_to_answers() {
         ended_at: 2,
         exit: Some(WorkerExit { how: Some(How::OomKilled(())) }),
         reported: true,
+        abandoned: true,
     };
     let read: stock::GetWorkersResp = as_stock(&GetWorkersResp { statuses: vec![status] });
     let expected = stock::WorkerStatus { name: "impulse".into(), slots: 2, running: true };

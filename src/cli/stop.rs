@@ -66,6 +66,7 @@ impl Args {
             force: self.force && !ask,
             job_id: String::new(),
             finished: ask,
+            wants_status: true,
         };
         Ok(agent.call(agent.node().stop_worker(request)).await?.status())
     }

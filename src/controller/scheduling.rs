@@ -125,6 +125,7 @@ impl Shared {
             force: how == Stop::Force,
             job_id: job.to_string(),
             finished: false,
+            wants_status: false,
         };
         match self.nodes.stop(&address, request).await {
             Ok(status) => Ok(StopAnswer::Answered(status)),

@@ -131,6 +131,8 @@ impl NodeAdmin for NodeService {
             journal_error: view.journal_error.as_deref().unwrap_or_default().into(),
             started_at: view.started_at.0,
             notices: self.about.notices.clone(),
+            abandoned_workers: 0,
+            program_error: String::new(),
         }))
     }
 

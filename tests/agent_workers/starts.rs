@@ -50,6 +50,7 @@ async fn a_worker_is_listed_as_it_was_started() {
         ended_at: 0,
         exit: None,
         reported: false,
+        abandoned: false,
     };
     assert_eq!(*worker, expected);
     assert_eq!(processes::arguments(worker.pid), [PROGRAM, "worker"]);

@@ -201,6 +201,7 @@ async fn a_question_signals_nothing() {
         force: true,
         job_id: "job".to_owned(),
         finished: true,
+        wants_status: true,
     };
     assert_eq!(bench.agent.stop_with(forced_question).await, StopWorkerStatus::Stopping);
     let worker = bench.agent.worker(id).await;

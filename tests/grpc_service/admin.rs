@@ -44,6 +44,8 @@ async fn the_status_tells_what_the_view_and_the_agent_know() {
             journal_error: "disk full".into(),
             started_at: 1_000,
             notices: vec!["the journal was set aside".into()],
+            abandoned_workers: 0,
+            program_error: String::new(),
         };
         assert_eq!(status.expect("answered").into_inner(), expected);
     }

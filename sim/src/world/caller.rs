@@ -120,7 +120,13 @@ impl Caller {
             Call::Bad(bad) => Some(self.bad(agent, bad)),
             Call::Stop { nth, force, ask, times } => {
                 let worker_id = self.worker(agent, nth, false)?.0.0;
-                let stop = StopWorkerReq { worker_id, force, job_id: String::new(), finished: ask };
+                let stop = StopWorkerReq {
+                    worker_id,
+                    force,
+                    finished: ask,
+                    wants_status: true,
+                    ..StopWorkerReq::default()
+                };
                 Some((Request::Stop(stop), times, None))
             }
             Call::List => Some((Request::List, 1, Some(Code::Ok))),

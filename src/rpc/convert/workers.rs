@@ -9,6 +9,7 @@ use crate::{
 pub fn worker_status(worker: &Worker) -> WorkerStatus {
     let spec = &worker.spec;
     WorkerStatus {
+        abandoned: false,
         name: spec.name.clone(),
         slots: spec.slots.get(),
         running: worker.is_live(),

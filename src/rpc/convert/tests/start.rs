@@ -175,7 +175,13 @@ fn a_stop_says_how() {
         // Asking changes nothing, whatever else is said.
         (true, true, StopHow::Ask),
     ] {
-        let request = StopWorkerReq { worker_id: 5, force, job_id: "other".into(), finished };
+        let request = StopWorkerReq {
+            worker_id: 5,
+            force,
+            job_id: "other".into(),
+            finished,
+            wants_status: false,
+        };
         assert_eq!(parse_stop(&request), Ask::Stop { worker: WorkerId(5), how });
     }
 }

@@ -54,6 +54,7 @@ fn expected(state: WorkerState) -> WorkerStatus {
         ended_at: 0,
         exit: None,
         reported: false,
+        abandoned: false,
     }
 }
 
