@@ -1,6 +1,8 @@
 //! What can be seen of a controller: its entries, its events, its counters. All of it is plain
 //! data.
 
+mod display;
+
 use std::collections::BTreeMap;
 
 use thiserror::Error;
@@ -135,6 +137,14 @@ pub enum ControllerEvent {
         /// Why.
         refusal: Refusal,
     },
+    /// A scheduling attempt started all its workers and failed all the same: a worker said meanwhile
+    /// that a task of the job failed.
+    AttemptFailed {
+        /// Of which job.
+        job: JobId,
+        /// Which attempt of it.
+        generation: Generation,
+    },
     /// An attempt to stop a worker ended.
     StopTried {
         /// Which worker.
@@ -156,13 +166,13 @@ pub enum ControllerEvent {
 /// How an attempt to stop a worker ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StopAnswer {
-    /// The node answered. Whatever it said, stock ends its round here.
+    /// The node answered with a status. Whatever it said, stock ends its round here.
     Answered(StopWorkerStatus),
     /// The worker is not in the books: done.
     Gone,
     /// Its node is not in the books: done.
     NodeUnknown,
-    /// The node could not be called: done.
+    /// The node could not be called, or answered with a gRPC error: done.
     CallFailed(Refusal),
 }
 

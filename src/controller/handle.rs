@@ -118,8 +118,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Says that a job is not well, as a stock job finds out by itself when the heartbeats of a
-    /// worker fail to come: if it runs, it is scheduled anew.
+    /// Says that a job is not well, as a worker does that has a failed task. Which run the worker is
+    /// of makes no difference, as in stock. If the job runs, it is scheduled anew; if it is being
+    /// scheduled, that attempt fails.
     pub fn report_unwell(&self, job: &JobId) -> Result<(), UnknownJob> {
         self.shared.books(|books| books.report_unwell(job))?;
         self.shared.waker(job).notify_one();

@@ -7,12 +7,13 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use super::{
+    book::Books,
     job::{JobSpec, JobState, Stop},
     scheduling::Unscheduled,
     shared::Shared,
 };
 use crate::{
-    ids::{Generation, WorkerId},
+    ids::{Generation, JobId, WorkerId},
     machine::Dialect,
 };
 
@@ -44,7 +45,8 @@ impl Reconcile {
         let mut halt = self.live().await;
         if matches!(halt, Halt::Stop) {
             self.set_state(JobState::Stopping);
-            halt = match self.tear_down(None).await {
+            let rounds = self.shared.settings.stopping_rounds;
+            halt = match self.tear_down(None, rounds).await {
                 Ok(()) => return self.set_state(JobState::Stopped),
                 Err(halt) => halt,
             };
@@ -58,43 +60,54 @@ impl Reconcile {
     /// Runs generation after generation.
     async fn live(&self) -> Halt {
         loop {
-            let next = self.shared.books(|books| books.next_generation(&self.job.id));
-            let Some(generation) = next else {
-                return Halt::Failed("the job is no longer in the books".into());
-            };
-            if let Err(halt) = self.live_once(generation).await {
+            if let Err(halt) = self.live_once().await {
                 return halt;
             }
         }
     }
 
     /// Schedules, waits until that is disturbed, and clears away what is left.
-    async fn live_once(&self, generation: Generation) -> Result<(), Halt> {
-        let workers = self.schedule(generation).await?;
-        self.shared.books(|books| books.scheduled(&self.job.id, workers));
+    async fn live_once(&self) -> Result<(), Halt> {
+        let generation = self.schedule().await?;
         while !self.shared.books(|books| books.is_disturbed(&self.job.id)) {
             self.woken().await?;
         }
         self.set_state(JobState::Recovering);
         self.pause(self.shared.settings.notice_after).await?;
-        self.tear_down(Some(generation)).await
+        self.tear_down(Some(generation), self.shared.settings.recovering_rounds).await
     }
 
-    async fn schedule(&self, generation: Generation) -> Result<BTreeSet<WorkerId>, Halt> {
+    /// Brings the job about, in as many attempts as that takes. Returns the generation that runs.
+    async fn schedule(&self) -> Result<Generation, Halt> {
+        let job = &self.job.id;
+        let mut generation = self.begin(Books::next_generation)?;
         let mut failures = 0;
         loop {
             self.heed_stop()?;
-            let job = &self.job.id;
+            // One round, and what it leaves is left.
             if let Err(error) = self.shared.stop_round(job, None, Stop::Force).await {
                 tracing::warn!(%job, %error, "old workers are left; scheduling all the same");
             }
-            let refused = match self.start_workers(generation).await? {
-                Ok(workers) => return Ok(workers),
-                Err(refused) => refused,
+            let failed = match self.start_workers(generation).await? {
+                Ok(workers) => {
+                    self.shared.books(|books| books.scheduled(job, workers));
+                    return Ok(generation);
+                }
+                Err(failed) => failed,
             };
-            self.count_failure(&mut failures, &refused)?;
+            self.count_failure(&mut failures, &failed)?;
             self.pause(self.shared.settings.retry_pause).await?;
+            generation = self.begin(Books::retry)?;
         }
+    }
+
+    /// Begins a scheduling attempt, in the way that the books are told to.
+    fn begin(
+        &self,
+        attempt: impl FnOnce(&mut Books, &JobId) -> Option<Generation>,
+    ) -> Result<Generation, Halt> {
+        let begun = self.shared.books(|books| attempt(books, &self.job.id));
+        begun.ok_or_else(|| Halt::Failed("the job is no longer in the books".into()))
     }
 
     /// Waits for enough slots, for a long time but not for ever, then starts the workers. The inner
@@ -121,10 +134,11 @@ impl Reconcile {
     }
 
     /// Stops the job's workers, of one generation or of all, round after round until none is left.
-    async fn tear_down(&self, generation: Option<Generation>) -> Result<(), Halt> {
+    /// So many rounds make one attempt.
+    async fn tear_down(&self, generation: Option<Generation>, rounds: u32) -> Result<(), Halt> {
         let mut failures = 0;
         loop {
-            for round in 0..self.shared.settings.stop_rounds {
+            for round in 0..rounds {
                 let job = &self.job.id;
                 if self.shared.books(|books| books.workers_of(job, generation)).is_empty() {
                     return Ok(());

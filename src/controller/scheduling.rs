@@ -24,6 +24,8 @@ pub(super) enum Unscheduled {
     NotEnoughSlots(#[from] NotEnoughSlots),
     #[error("node {node} did not start a worker: {refusal}")]
     Refused { node: String, refusal: Refusal },
+    #[error("a task of it failed while its workers were being started")]
+    TaskFailed,
     #[error("the controller is closing")]
     Closed,
 }
@@ -31,7 +33,7 @@ pub(super) enum Unscheduled {
 /// Why a round of stops ended before it was through.
 #[derive(Debug, Error)]
 pub(super) enum RoundEnded {
-    #[error("worker {worker} is not known to be gone: its node answered {status:?}")]
+    #[error("worker {worker} is not known to be gone: its node answered {}", status.as_str_name())]
     NotKnownGone { worker: WorkerId, status: StopWorkerStatus },
     #[error("the controller is closing")]
     Closed,
@@ -73,12 +75,18 @@ impl Shared {
                 }
             }
         }
-        Ok(started)
+        match self.books(|books| books.fail_if_unwell(&job.id, &started)) {
+            true => Err(Unscheduled::TaskFailed),
+            false => Ok(started),
+        }
     }
 
-    /// Stops a job's workers one after the other. Any answer of a node ends the round: even STOPPED
-    /// is not believed until WorkerFinished has removed the worker. A worker whose node cannot be
-    /// called counts as stopped.
+    /// Stops a job's workers one after the other. Any status ends the round: even STOPPED is not
+    /// believed until WorkerFinished has removed the worker. A worker counts as stopped when its
+    /// node cannot be called or answers with a gRPC error, of whatever code.
+    ///
+    /// A controller that [wants statuses](super::Settings::wants_status) believes STOPPED and
+    /// NOT_FOUND, too.
     pub(super) async fn stop_round(
         &self,
         job: &JobId,
@@ -89,11 +97,14 @@ impl Shared {
             let answer = self.stop_worker(job, worker, how).await?;
             let tried = ControllerEvent::StopTried { worker, answer: answer.clone() };
             match answer {
-                StopAnswer::Answered(status) => {
+                StopAnswer::Answered(status) if !self.is_believed(status) => {
                     self.books(|books| books.note(tried));
                     return Err(RoundEnded::NotKnownGone { worker, status });
                 }
-                StopAnswer::Gone | StopAnswer::NodeUnknown | StopAnswer::CallFailed(_) => {
+                StopAnswer::Answered(_)
+                | StopAnswer::Gone
+                | StopAnswer::NodeUnknown
+                | StopAnswer::CallFailed(_) => {
                     let _gate = self.gate().await.map_err(|_| RoundEnded::Closed)?;
                     self.books(|books| {
                         books.stopped(worker);
@@ -103,6 +114,16 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Whether a status says that the worker is gone, for all that this controller makes of it.
+    fn is_believed(&self, status: StopWorkerStatus) -> bool {
+        match status {
+            StopWorkerStatus::Stopped | StopWorkerStatus::NotFound => self.settings.wants_status,
+            StopWorkerStatus::Placeholder
+            | StopWorkerStatus::StopFailed
+            | StopWorkerStatus::Stopping => false,
+        }
     }
 
     async fn stop_worker(
@@ -125,7 +146,7 @@ impl Shared {
             force: how == Stop::Force,
             job_id: job.to_string(),
             finished: false,
-            wants_status: false,
+            wants_status: self.settings.wants_status,
         };
         match self.nodes.stop(&address, request).await {
             Ok(status) => Ok(StopAnswer::Answered(status)),

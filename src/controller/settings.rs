@@ -13,8 +13,14 @@ pub struct Settings {
     pub slots_patience: Duration,
     /// Time between two attempts at the same thing.
     pub retry_pause: Duration,
-    /// Rounds of stopping a job's workers that make one attempt.
-    pub stop_rounds: u32,
+    /// Rounds of stopping the workers of a job that was told to stop, which make one attempt.
+    pub stopping_rounds: u32,
+    /// Rounds of stopping the workers of a job that lost one, which make one attempt.
+    pub recovering_rounds: u32,
+    /// Whether StopWorker says that this controller understands statuses. A node then answers with
+    /// a status what it would tell a stock controller with a gRPC error, and STOPPED and NOT_FOUND
+    /// count as done. Stock does not say so: to it no status is an end.
+    pub wants_status: bool,
     /// From a worker's end until its job is scheduled anew. Stock learns of it by the worker's own
     /// heartbeat, after up to 30 s; here the default is one second.
     pub notice_after: Duration,
@@ -29,7 +35,9 @@ impl Default for Settings {
             poll_every: Duration::from_secs(1),
             slots_patience: Duration::from_secs(600),
             retry_pause: Duration::from_millis(500),
-            stop_rounds: 10,
+            stopping_rounds: 20,
+            recovering_rounds: 10,
+            wants_status: false,
             notice_after: Duration::from_secs(1),
             quirks: Quirks::default(),
         }

@@ -126,8 +126,8 @@ fn log(event: &ControllerEvent) {
         }
         ControllerEvent::WorkerFinished { report, outcome } if *outcome != FinishOutcome::Freed => {
             let (worker, node) = (report.worker, &report.node);
-            tracing::warn!(%worker, %node, ?outcome, "a finished worker freed no slots");
+            tracing::warn!(%worker, %node, "a finished worker freed no slots: {outcome}");
         }
-        event => tracing::debug!(?event),
+        event => tracing::debug!("{event}"),
     }
 }

@@ -112,7 +112,7 @@ impl Story {
                 ));
             }
             ControllerEvent::StartRefused { job, refusal, .. } => {
-                self.note("controller", format_args!("job {job}: start refused: {refusal:?}"));
+                self.note("controller", format_args!("job {job}: start refused: {refusal}"));
             }
             ControllerEvent::NotEnoughSlots { job, wanted, free } => {
                 self.note(
@@ -136,7 +136,7 @@ impl Story {
             ControllerEvent::WorkerFinished { report, outcome } => {
                 let freed = match outcome {
                     FinishOutcome::Freed => format!("{} slots free again", report.slots),
-                    other => format!("{other:?}"),
+                    other => other.to_string(),
                 };
                 self.note(
                     "controller",
@@ -152,6 +152,7 @@ impl Story {
             ControllerEvent::NodeExpired { node } | ControllerEvent::NodeForgotten { node } => {
                 self.note("controller", format_args!("node {node} forgotten"));
             }
+            ControllerEvent::AttemptFailed { .. } => self.note("controller", event),
             ControllerEvent::NodeRegistered { repeat: true, .. }
             | ControllerEvent::Heartbeat { .. }
             | ControllerEvent::StopTried { .. } => {}

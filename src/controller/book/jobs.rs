@@ -12,6 +12,7 @@ use crate::{
         job::{Job, JobSpec, JobState, Stop, SubmitError, UnknownJob},
     },
     ids::{Generation, JobId, WorkerId},
+    machine::Dialect,
 };
 
 impl Books {
@@ -55,6 +56,33 @@ impl Books {
         Some(generation)
     }
 
+    /// Begins another attempt after one that failed: in 0.15 it is the same run, in 0.16 a newer
+    /// generation.
+    pub fn retry(&mut self, id: &JobId) -> Option<Generation> {
+        let job = self.jobs.get_mut(id)?;
+        match job.spec.dialect {
+            Dialect::V0_15 => {
+                job.unwell = false;
+                Some(job.generation)
+            }
+            Dialect::V0_16 => self.next_generation(id),
+        }
+    }
+
+    /// A scheduling attempt has started all its workers. Returns whether the attempt has failed all
+    /// the same, since a worker said meanwhile that a task of the job failed. Its workers are
+    /// abandoned then, and the message is used up.
+    pub fn fail_if_unwell(&mut self, id: &JobId, workers: &BTreeSet<WorkerId>) -> bool {
+        let Some(job) = self.jobs.get_mut(id) else { return false };
+        if !std::mem::take(&mut job.unwell) {
+            return false;
+        }
+        let generation = job.generation;
+        self.events.push(ControllerEvent::AttemptFailed { job: id.clone(), generation });
+        workers.iter().for_each(|worker| self.abandon(*worker));
+        true
+    }
+
     /// A job's workers have all been started: it runs.
     pub fn scheduled(&mut self, id: &JobId, workers: BTreeSet<WorkerId>) {
         if let Some(job) = self.jobs.get_mut(id) {
@@ -85,8 +113,10 @@ impl Books {
         Ok(())
     }
 
-    /// Says that a job is not well, as the heartbeats of its workers would: if it runs, it is
-    /// scheduled anew.
+    /// Says that a job is not well, as its workers do when a task of it fails. Stock matches such a
+    /// message by the job alone, so the worker of an earlier run says it of the latest one. If the
+    /// job runs, it is scheduled anew. If it is being scheduled, the attempt fails. Otherwise the
+    /// message is lost.
     pub fn report_unwell(&mut self, id: &JobId) -> Result<(), UnknownJob> {
         let job = self.jobs.get_mut(id).ok_or_else(|| UnknownJob(id.clone()))?;
         job.unwell = true;

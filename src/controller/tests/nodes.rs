@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use super::{
-    cluster::{Cluster, quick, within},
-    fake_node::OnStart,
-};
+use super::cluster::{Cluster, quick, within};
 use crate::{
     controller::{ControllerEvent, JobSpec, JobState},
-    ids::{Generation, JobId, MachineId, PipelineId},
+    ids::{Generation, MachineId, PipelineId},
     machine::Dialect,
     rpc::wire::RegisterNodeReq,
 };
@@ -142,70 +139,4 @@ async fn each_dialect_is_spoken_as_stock_speaks_it() {
         node.next_start().await;
     }
     assert_eq!(cluster.controller.snapshot().violations, []);
-}
-
-#[tokio::test]
-async fn a_refused_start_frees_the_slots_and_is_tried_again_in_the_same_generation() {
-    let cluster = Cluster::new(quick()).await;
-    let mut large = cluster.node("large", 3).await;
-    let mut small = cluster.node("small", 1).await;
-    small.on_start(OnStart::Refuse(Code::ResourceExhausted));
-    let mut events = cluster.controller.subscribe();
-    cluster.submit("j", 4);
-
-    let started = large.next_start().await;
-    small.next_start().await;
-    let code = loop {
-        if let ControllerEvent::StartRefused { refusal, .. } = within(events.recv()).await.unwrap()
-        {
-            break refusal.code;
-        }
-    };
-    assert_eq!(code, Code::ResourceExhausted);
-
-    // Before it tries again it stops what the failed attempt had started.
-    assert_eq!(large.next_stop().await.worker_id, started.worker);
-    let books = cluster.until_state("j", JobState::Running).await;
-    assert_eq!(books.jobs[&JobId::from("j")].generation, Generation(1));
-    assert_eq!(large.next_start().await.request.generation, 1);
-    assert_eq!(small.next_start().await.request.generation, 1);
-
-    // As in stock the left-over worker holds no slots in the books; its report frees none.
-    assert_eq!(books.workers.len(), 3);
-    large.report(started.report()).await.unwrap();
-    let books = cluster.controller.snapshot();
-    assert_eq!((books.free_slots(), books.workers.len()), (0, 2));
-    assert_eq!(books.state(&"j".into()), Some(&JobState::Running));
-}
-
-#[tokio::test]
-async fn a_refused_start_frees_the_slots_of_those_that_were_to_follow() {
-    let cluster = Cluster::new(quick()).await;
-    let mut large = cluster.node("large", 3).await;
-    let mut small = cluster.node("small", 1).await;
-    large.on_start(OnStart::Refuse(Code::Internal));
-    cluster.submit("j", 4);
-    large.next_start().await;
-    // All four slots are needed again, those of the node that was never asked too.
-    large.next_start().await;
-    small.next_start().await;
-    let books = cluster.until_state("j", JobState::Running).await;
-    assert_eq!((books.counters.refused, books.counters.started), (1, 2));
-}
-
-#[tokio::test]
-async fn a_job_that_no_node_will_start_fails_after_as_many_attempts_as_in_stock() {
-    let cluster = Cluster::new(quick()).await;
-    let mut node = cluster.node("a", 1).await;
-    for _ in 0..11 {
-        node.on_start(OnStart::Refuse(Code::Internal));
-    }
-    let mut job = JobSpec::new("j", 1);
-    job.dialect = Dialect::V0_15;
-    cluster.controller.submit(job).unwrap();
-    let is_failed = |state: &JobState| matches!(state, JobState::Failed(_));
-    let books = cluster.until(|books| books.state(&"j".into()).is_some_and(is_failed)).await;
-    assert_eq!(books.counters.refused, 11);
-    assert_eq!(books.free_slots(), 1);
-    node.next_start().await;
 }
