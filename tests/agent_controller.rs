@@ -382,3 +382,30 @@ async fn the_reference_controller_runs_a_job_as_a_process_of_its_own() {
     let view = agent.now();
     assert_eq!((view.live_workers, view.reports_owed), (0, 0));
 }
+
+#[tokio::test]
+async fn the_reference_controller_says_once_that_a_job_waits_and_once_that_it_waits_no_longer() {
+    let home = Home::new();
+    let address = loopback(port_to_keep()).to_string();
+    let mark = format!("{MARK}={}", home.mark.value());
+    let arguments = ["controller", "--bind", &address, "--job", "a=2", "--env", &mark];
+    let mut controller = Program::run(&home.mark, &arguments, &[]);
+    controller.line_with("job a waits for slots: it takes 2, and 0 are free").await;
+    // In this time it looks for slots at least twice more.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let agent = home.start(&format!("http://{address}"), |builder| builder).await;
+    controller.line_with("job a no longer waits for slots").await;
+    controller.line_with("job a: generation 1 runs").await;
+    controller.signal(Signal::SIGTERM);
+    assert!(controller.end().await.success());
+    drop(agent);
+
+    let said = controller.said();
+    for once in ["waits for slots: it takes", "no longer waits for slots"] {
+        let lines = said.iter().filter(|line| line.contains(once)).count();
+        assert_eq!(lines, 1, "{once:?}: {said:#?}");
+    }
+    for line in &said {
+        assert!(!line.contains(" { ") && !line.contains("(\""), "Rust's notation: {line}");
+    }
+}

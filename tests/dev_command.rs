@@ -101,12 +101,13 @@ async fn it_runs_whatever_program_it_is_given() {
 }
 
 #[tokio::test]
-async fn it_says_so_when_the_program_cannot_be_run() {
+async fn a_program_that_cannot_be_run_is_the_end_at_once_and_named_with_the_reason() {
     let home = Home::new();
-    let mut dev = dev(&home, &["--for", "1s", "--", "/nonexistent/worker"]);
-    dev.end().await;
-    let refused = dev.line_with("start refused").await;
-    assert!(refused.contains("/nonexistent/worker"), "{refused}");
+    let mut dev = dev(&home, &["--", "/no/such/program"]);
+    assert_eq!(dev.end().await.code(), Some(1));
+    let error = "error: cannot run the worker program /no/such/program: No such file or directory";
+    dev.line_with(error).await;
+    assert_eq!(dev.said(), [error]);
 }
 
 #[tokio::test]
@@ -128,6 +129,63 @@ async fn a_state_directory_that_is_named_is_kept() {
     let said = ends_well(dev(&home, &arguments), &home).await;
     assert_eq!(PathBuf::from(after(&said, "state in ")), state_dir);
     assert!(state_dir.join("journal.sqlite").is_file());
+}
+
+/// The arguments of a run of 2 s in the home's state directory.
+fn in_state_dir(home: &Home) -> [String; 4] {
+    let state_dir = home.state_dir().to_str().unwrap().to_owned();
+    ["--for".into(), "2s".into(), "--state-dir".into(), state_dir]
+}
+
+#[tokio::test]
+async fn a_second_run_over_the_same_state_counts_its_own_workers_alone() {
+    let home = Home::new();
+    let arguments = in_state_dir(&home);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    ends_well(dev(&home, &arguments), &home).await;
+    let said = ends_well(dev(&home, &arguments), &home).await;
+    assert_tells(
+        &said,
+        &[
+            // Three of the run before, one of which crashed: generations follow on from theirs.
+            &["controller", "job orders: generation 3 runs with 3 slots"],
+            &["workers started", "3", "3"],
+            &["workers ended", "3", "3"],
+            &["reports", "3 acknowledged, 0 owed"],
+            &["earlier runs", "3 workers, 0 of them alive"],
+        ],
+    );
+    assert!(!said.iter().any(|line| line.contains("generation 1")), "{said:#?}");
+    assert!(
+        !said.iter().any(|line| line.contains("of an earlier run that are alive")),
+        "{said:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_run_after_one_that_was_killed_takes_its_workers_over_and_replaces_them() {
+    let home = Home::new();
+    let arguments = in_state_dir(&home);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let mut killed = dev(&home, &arguments);
+    killed.line_with("started: job clicks generation 1").await;
+    killed.line_with("started: job orders generation 1").await;
+    killed.kill().await;
+    assert_eq!(home.mark.workers().len(), 2, "they outlive it");
+
+    let said = ends_well(dev(&home, &arguments), &home).await;
+    assert_tells(
+        &said,
+        &[
+            &["dev", "workers of an earlier run that are alive: 2"],
+            &["workers started", "3", "3"],
+            &["workers ended", "3", "3"],
+            &["earlier runs", "2 workers, 0 of them alive"],
+        ],
+    );
+    assert_tells(&said, &[&["controller", "job clicks: generation 2 runs with 2 slots"]]);
+    assert_tells(&said, &[&["controller", "job orders: generation 2 runs with 3 slots"]]);
+    assert!(!said.iter().any(|line| line.contains("generation 1 runs")), "{said:#?}");
 }
 
 #[tokio::test]

@@ -15,11 +15,13 @@ use tracing::{info, warn};
 use super::{
     Exit, Failure, Options, logging,
     tls::{self, Service},
+    waiting::Waiting,
 };
 use crate::{
     config::{self, Places, stock::Stock},
     controller::{
-        Connector, Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector, TlsConnector,
+        Connector, Controller, ControllerEvent, FinishOutcome, JobSpec, JobState, Settings, Stop,
+        TcpConnector, TlsConnector,
     },
     machine::Dialect,
     runtime::{
@@ -104,9 +106,10 @@ impl Args {
         for job in &self.job {
             controller.submit(self.spec(job))?;
         }
+        let mut waiting = Waiting::default();
         loop {
             tokio::select! {
-                Some(event) = events.recv() => line(&event),
+                Some(event) = events.recv() => line(&event, &mut waiting),
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
             }
@@ -143,13 +146,19 @@ fn to_nodes(stock: &Stock) -> anyhow::Result<Arc<dyn Connector>> {
     Ok(Arc::new(TlsConnector::new(tls)))
 }
 
-fn line(event: &ControllerEvent) {
+/// Logs what the controller does not log itself, as a warning or an error.
+fn line(event: &ControllerEvent, waiting: &mut Waiting) {
+    if let Some(job) = waiting.ended_by(event) {
+        info!("job {job} no longer waits for slots");
+    }
     match event {
-        ControllerEvent::Heartbeat { known: true, .. } => {}
-        ControllerEvent::Violation(violation) => warn!(%violation, "a node broke its promises"),
-        ControllerEvent::StartRefused { node, job, refusal, .. } => {
-            warn!(%node, job_id = %job, ?refusal, "start refused");
-        }
-        other => info!("{other:?}"),
+        ControllerEvent::Heartbeat { known: true, .. }
+        | ControllerEvent::Violation(_)
+        | ControllerEvent::StartRefused { .. }
+        | ControllerEvent::NodeExpired { .. }
+        | ControllerEvent::JobChanged { state: JobState::Failed(_), .. } => {}
+        ControllerEvent::WorkerFinished { outcome, .. } if *outcome != FinishOutcome::Freed => {}
+        ControllerEvent::NotEnoughSlots { job, .. } if !waiting.begins(job) => {}
+        other => info!("{other}"),
     }
 }

@@ -29,6 +29,7 @@ mod stderr;
 mod stdout;
 pub mod stop;
 mod tls;
+mod waiting;
 pub mod worker;
 
 use std::{path::PathBuf, process::ExitCode};

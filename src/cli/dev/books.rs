@@ -17,6 +17,9 @@ pub(super) struct Books {
     acknowledged: usize,
     owed: usize,
     free_slots: (u64, u64),
+    /// The workers that an earlier run left in the state directory, and those of them that were
+    /// alive at the end. This run's books are without them.
+    inherited: (usize, usize),
     controller: Snapshot,
     /// What does not add up.
     quarrels: Vec<String>,
@@ -25,17 +28,22 @@ pub(super) struct Books {
 impl Books {
     pub(super) fn draw_up(story: &Story, stage: &Stage, timely: bool) -> anyhow::Result<Self> {
         let view = stage.view.borrow().clone();
+        let (inherited, own): (Vec<_>, Vec<_>) =
+            story.workers.values().partition(|worker| story.inherited.contains(&worker.id));
         let mut ended = BTreeMap::new();
-        for ending in story.workers.values().filter_map(|worker| Row::from(worker.as_ref()).exit) {
+        for ending in own.iter().filter_map(|worker| Row::from(worker.as_ref()).exit) {
             *ended.entry(ending.to_string()).or_insert(0) += 1;
         }
-        let with = |phase| story.workers.values().filter(|worker| worker.phase() == phase).count();
         let mut books = Self {
-            started: story.workers.values().filter(|worker| worker.process.is_some()).count(),
+            started: own.iter().filter(|worker| worker.process.is_some()).count(),
             ended,
-            acknowledged: with(Phase::Reported),
+            acknowledged: own.iter().filter(|worker| worker.phase() == Phase::Reported).count(),
             owed: view.reports_owed,
             free_slots: (view.free_slots, view.task_slots),
+            inherited: (
+                inherited.len(),
+                inherited.iter().filter(|worker| worker.is_live()).count(),
+            ),
             controller: stage.controller.snapshot(),
             quarrels: Vec::new(),
         };
@@ -48,9 +56,10 @@ impl Books {
     fn compare(&mut self, timely: bool, left: &[u32]) {
         let counters = self.controller.counters;
         let (started, ended) = (self.started as u64, self.ended.values().sum::<usize>() as u64);
-        let finished = counters.finished - counters.duplicates;
+        let finished = self.finished();
         let controller_free = self.controller.free_slots();
         let (free, total) = self.free_slots;
+        let (_, inherited_alive) = self.inherited;
         let mut check = |holds: bool, quarrel: String| {
             if !holds {
                 self.quarrels.push(quarrel);
@@ -70,6 +79,10 @@ impl Books {
             finished == ended,
             format!("{ended} workers ended, the controller heard of {finished}"),
         );
+        check(
+            inherited_alive == 0,
+            format!("{inherited_alive} workers of an earlier run are alive"),
+        );
         check(self.owed == 0, format!("{} reports are still owed", self.owed));
         check(free == total, format!("the agent counts {free} of {total} slots free"));
         check(
@@ -80,6 +93,13 @@ impl Books {
         for violation in &self.controller.violations {
             check(false, violation.to_string());
         }
+    }
+
+    /// How many of the workers that it started the controller heard the end of. It hears of those of
+    /// an earlier run, too, and does not know them.
+    fn finished(&self) -> u64 {
+        let counters = self.controller.counters;
+        counters.finished - counters.duplicates - counters.unknown
     }
 
     pub(super) fn agree(&self) -> bool {
@@ -94,10 +114,7 @@ impl Books {
             self.ended.iter().map(|(ending, count)| format!("{count} × {ending}")).collect();
         say(format_args!("\nThe books             agent  controller"));
         say(format_args!("  workers started  {:>8}  {:>10}", self.started, counters.started));
-        say(format_args!(
-            "  workers ended    {ended:>8}  {:>10}",
-            counters.finished - counters.duplicates
-        ));
+        say(format_args!("  workers ended    {ended:>8}  {:>10}", self.finished()));
         say(format_args!(
             "  slots free       {:>8}  {:>10}",
             format!("{free}/{total}"),
@@ -108,6 +125,9 @@ impl Books {
             self.acknowledged, self.owed, counters.duplicates
         ));
         say(format_args!("  ends             {}", kinds.join(", ")));
+        if let (count @ 1.., alive) = self.inherited {
+            say(format_args!("  earlier runs     {count} workers, {alive} of them alive"));
+        }
         say(format_args!("  heartbeats       {}", counters.heartbeats));
         if self.agree() {
             say(format_args!("They agree, and no process is left."));

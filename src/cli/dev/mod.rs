@@ -8,6 +8,7 @@
 //! ```
 
 mod books;
+mod program;
 mod stage;
 mod story;
 mod tail;

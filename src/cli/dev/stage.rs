@@ -10,10 +10,11 @@ use tokio::{
     task::JoinHandle,
 };
 
+use super::program;
 use crate::{
     cli::node::{AdminServer, bind_admin, run_with_admin, this_program},
     controller::{Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector},
-    ids::{JobId, WorkerId},
+    ids::{Generation, JobId, WorkerId},
     machine::{Dialect, Phase, Shutdown, View},
     runtime::{
         clock::SystemClock,
@@ -51,6 +52,7 @@ impl Stage {
         state_dir: Option<PathBuf>,
         program: Vec<OsString>,
     ) -> anyhow::Result<(Self, mpsc::UnboundedReceiver<ControllerEvent>)> {
+        let worker = worker_command(program)?;
         let controller_listener = bind_near(DEFAULT_CONTROLLER_PORT).await?;
         let controller_address = controller_listener.local_addr()?.to_string();
         let connector = Arc::new(TcpConnector);
@@ -65,7 +67,6 @@ impl Stage {
         let state_dir = state_dir
             .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
             .context("no state directory")?;
-        let worker = worker_command(program)?;
 
         let admin = bind_admin(Ipv4Addr::LOCALHOST.into(), None).await?;
         let admin_address = admin.local_addr()?.to_string();
@@ -99,15 +100,25 @@ impl Stage {
     /// One job in each dialect, once there is a node for them.
     pub(super) async fn submit_jobs(&self) -> anyhow::Result<()> {
         self.controller.until(|books| !books.nodes.is_empty()).await;
-        let env = [("WORKER_PRINT_EVERY".to_owned(), "1s".to_owned())];
-        let mut clicks = JobSpec::new("clicks", 2);
-        clicks.env = env.clone().into();
-        let mut orders = JobSpec::new(FRAGILE, 3);
-        orders.dialect = Dialect::V0_15;
-        orders.env = env.into();
-        self.controller.submit(clicks)?;
-        self.controller.submit(orders)?;
+        self.controller.submit(self.job("clicks", 2, Dialect::V0_16))?;
+        self.controller.submit(self.job(FRAGILE, 3, Dialect::V0_15))?;
         Ok(())
+    }
+
+    /// Its generations follow on from those of an earlier run in the same state directory, as they
+    /// do with a stock controller, which keeps them in its database. So the workers that the
+    /// earlier run left alive make way for the new ones.
+    fn job(&self, id: &str, slots: u64, dialect: Dialect) -> JobSpec {
+        let job = JobId::from(id);
+        let view = self.view.borrow().clone();
+        let earlier = view.workers.iter().filter(|worker| worker.spec.job == job);
+        let last = earlier.map(|worker| worker.spec.generation).max();
+        JobSpec {
+            dialect,
+            env: [("WORKER_PRINT_EVERY".to_owned(), "1s".to_owned())].into(),
+            last_generation: last.unwrap_or(Generation(0)),
+            ..JobSpec::new(job, slots)
+        }
     }
 
     /// What a bug in a pipeline does to its worker. Returns whose turn it was.
@@ -139,9 +150,13 @@ impl Stage {
 }
 
 /// The program that the operator named, with exactly the arguments that were named; or this one.
+///
+/// # Errors
+/// The named program cannot be run.
 fn worker_command(program: Vec<OsString>) -> anyhow::Result<WorkerCommand> {
     let mut words = program.into_iter();
     let Some(program) = words.next() else { return Ok(WorkerCommand::new(this_program()?)) };
+    program::check(program.as_ref())?;
     let mut command = WorkerCommand::new(program);
     command.args = words.collect();
     Ok(command)

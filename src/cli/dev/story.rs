@@ -1,7 +1,7 @@
 //! The live account: a line for everything that happens, as it happens, with who says so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     io::IsTerminal as _,
     sync::Arc,
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::{stage::Stage, tail::Tail};
 use crate::{
     admin::row::{Row, plain},
-    cli::stdout::say,
+    cli::{stdout::say, waiting::Waiting},
     controller::{ControllerEvent, FinishOutcome, JobState},
     ids::WorkerId,
     machine::{Phase, View, Worker},
@@ -34,6 +34,9 @@ pub(super) struct Story {
     tail: Tail,
     /// Every worker that was ever seen, as it was last.
     pub(super) workers: BTreeMap<WorkerId, Arc<Worker>>,
+    /// Those of them that the agent knew from the start: an earlier run left them in its state.
+    pub(super) inherited: BTreeSet<WorkerId>,
+    waiting: Waiting,
     registered: bool,
 }
 
@@ -42,13 +45,21 @@ impl Story {
         stage: &Stage,
         events: mpsc::UnboundedReceiver<ControllerEvent>,
     ) -> anyhow::Result<Self> {
+        let mut tail = Tail::new(OutputDir::create(stage.state_dir.join("output"))?);
+        let known = stage.view.borrow().workers.clone();
+        let workers: BTreeMap<_, _> =
+            known.iter().map(|worker| (worker.id, worker.clone())).collect();
+        workers.keys().for_each(|worker| tail.skip(*worker));
+        let alive = workers.values().filter(|worker| worker.is_live()).count();
         let story = Self {
             began: Instant::now(),
             color: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
             view: stage.view.clone(),
             events,
-            tail: Tail::new(OutputDir::create(stage.state_dir.join("output"))?),
-            workers: BTreeMap::new(),
+            tail,
+            inherited: workers.keys().copied().collect(),
+            workers,
+            waiting: Waiting::default(),
             registered: false,
         };
         story.note("dev", format_args!("controller at {}", stage.controller_address));
@@ -59,6 +70,9 @@ impl Story {
         story.note("dev", format_args!("state in {}", stage.state_dir.display()));
         story.note("dev", format_args!("status page: http://{}/", stage.admin_address));
         story.note("dev", format_args!("worker program: {}", stage.worker.program.display()));
+        if alive > 0 {
+            story.note("dev", format_args!("workers of an earlier run that are alive: {alive}"));
+        }
         Ok(story)
     }
 
@@ -98,7 +112,10 @@ impl Story {
         }
     }
 
-    fn controller_event(&self, event: &ControllerEvent) {
+    fn controller_event(&mut self, event: &ControllerEvent) {
+        if let Some(job) = self.waiting.ended_by(event) {
+            self.note("controller", format_args!("job {job} no longer waits for slots"));
+        }
         match event {
             ControllerEvent::NodeRegistered { node, slots, address, repeat: false } => {
                 self.note(
@@ -114,11 +131,10 @@ impl Story {
             ControllerEvent::StartRefused { job, refusal, .. } => {
                 self.note("controller", format_args!("job {job}: start refused: {refusal}"));
             }
-            ControllerEvent::NotEnoughSlots { job, wanted, free } => {
-                self.note(
-                    "controller",
-                    format_args!("job {job}: wants {wanted} slots, {free} are free"),
-                );
+            ControllerEvent::NotEnoughSlots { job, .. } => {
+                if self.waiting.begins(job) {
+                    self.note("controller", event);
+                }
             }
             ControllerEvent::JobChanged { job, generation, state } => match state {
                 JobState::Recovering => self.note(

@@ -7,10 +7,15 @@ use std::{
     path::Path,
 };
 
-use crate::{ids::WorkerId, runtime::output::OutputDir};
+use crate::{
+    ids::WorkerId,
+    runtime::output::{OutputDir, Stream},
+};
 
 /// How much of one file is read at a time.
 const MOST: u64 = 64 * 1024;
+/// Where workers write, and whether that is for errors.
+const STREAMS: [(Stream, bool); 2] = [(Stream::Stdout, false), (Stream::Stderr, true)];
 
 /// Follows the output of workers.
 pub(super) struct Tail {
@@ -23,11 +28,18 @@ impl Tail {
         Self { output, read: BTreeMap::new() }
     }
 
+    /// Passes over what a worker has written so far.
+    pub(super) fn skip(&mut self, worker: WorkerId) {
+        for (stream, is_error) in STREAMS {
+            let written = std::fs::metadata(self.output.path(worker, stream));
+            self.read.insert((worker, is_error), written.map_or(0, |file| file.len()));
+        }
+    }
+
     /// The whole lines that have arrived since the last call.
     pub(super) fn new_lines(&mut self, worker: WorkerId) -> Vec<String> {
-        use crate::runtime::output::Stream;
         let mut lines = Vec::new();
-        for (stream, is_error) in [(Stream::Stdout, false), (Stream::Stderr, true)] {
+        for (stream, is_error) in STREAMS {
             let offset = self.read.entry((worker, is_error)).or_default();
             let text = read_from(&self.output.path(worker, stream), *offset);
             let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { continue };
