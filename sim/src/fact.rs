@@ -108,6 +108,8 @@ pub enum Fact {
     LeaderEnded(WorkerId, Exit),
     /// Nothing of a worker is left.
     TreeGone(WorkerId, Exit),
+    /// Tasks of a worker have failed, since a peer of it is gone. It tells the controller.
+    TasksFailed(WorkerId),
     /// The shim has died.
     ShimDied,
     /// A new shim runs.
@@ -239,6 +241,9 @@ impl fmt::Display for Fact {
                 write!(f, "worker {worker} runs, pid {} start {}", process.pid, process.start_time)
             }
             Self::TreeGone(worker, exit) => write!(f, "worker {worker} is gone: {exit}"),
+            Self::TasksFailed(worker) => {
+                write!(f, "worker {worker} says that tasks failed, since a peer of it is gone")
+            }
             Self::LeaderEnded(worker, exit) => {
                 write!(f, "first process of {worker} ended: {exit}")
             }

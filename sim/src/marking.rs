@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arroyo_node::{
-    controller::ControllerEvent,
+    controller::{ControllerEvent, JobState},
     ids::{Generation, JobId, MachineId, WorkerId},
     machine::{Ask, Commit, Exit, Recovered, Reply, Shutdown, Signal, StartError, StopStatus},
 };
@@ -25,6 +25,10 @@ pub(crate) struct Marking {
     reported: BTreeSet<WorkerId>,
     unknown: BTreeSet<MachineId>,
     journal_down: BTreeMap<usize, bool>,
+    /// The generation that each job is being scheduled in, or runs in.
+    runs: BTreeMap<JobId, Generation>,
+    /// The jobs whose present run is about to fail, by what a worker of an earlier one said.
+    failed_by_old: BTreeSet<JobId>,
 }
 
 impl Marking {
@@ -39,10 +43,18 @@ impl Marking {
     fn see_others(&mut self, fact: &Fact, past: &Past) {
         match fact {
             Fact::ControllerBegan(life) if *life > 1 => {
+                self.forget_runs();
                 self.marks.hit("controller restarted with empty books");
                 if past.workers.values().any(|worker| worker.is_live()) {
                     self.marks.hit("worker outlived a controller");
                 }
+            }
+            Fact::ControllerBegan(_) => self.forget_runs(),
+            Fact::Controller(ControllerEvent::JobChanged { job, generation, state }) => {
+                self.see_job(job, *generation, state);
+            }
+            Fact::Controller(ControllerEvent::AttemptFailed { job, .. }) => {
+                self.see_failure(job);
             }
             Fact::Controller(ControllerEvent::Heartbeat { node, known: false }) => {
                 self.unknown.insert(node.clone());
@@ -59,6 +71,37 @@ impl Marking {
             }
             _ => {}
         }
+    }
+
+    /// A message that came while the job was being scheduled fails the attempt, or it came too late
+    /// for that and disturbs the job that runs. Where the attempt succeeds, the message was lost.
+    fn see_job(&mut self, job: &JobId, generation: Generation, state: &JobState) {
+        match state {
+            JobState::Scheduling => {
+                self.runs.insert(job.clone(), generation);
+                self.failed_by_old.remove(job);
+            }
+            JobState::Running => drop(self.failed_by_old.remove(job)),
+            JobState::Recovering => {
+                self.see_failure(job);
+                self.runs.remove(job);
+            }
+            JobState::Stopping | JobState::Stopped | JobState::Failed(_) => {
+                self.failed_by_old.remove(job);
+                self.runs.remove(job);
+            }
+        }
+    }
+
+    fn see_failure(&mut self, job: &JobId) {
+        if self.failed_by_old.remove(job) {
+            self.marks.hit("an old worker failed a new run");
+        }
+    }
+
+    fn forget_runs(&mut self) {
+        self.runs.clear();
+        self.failed_by_old.clear();
     }
 
     fn see_agent(&mut self, agent: usize, fact: &Fact, past: &Past) {
@@ -83,6 +126,14 @@ impl Marking {
                 let key = (agent, launch.spec.job.clone(), launch.spec.generation);
                 if self.superseding.contains(&key) {
                     self.marks.hit("worker superseded by a newer generation");
+                }
+            }
+            Fact::TasksFailed(id) => {
+                if let Some(worker) = past.workers.get(id)
+                    && let Some(run) = self.runs.get(&worker.spec.job)
+                    && worker.spec.generation < *run
+                {
+                    self.failed_by_old.insert(worker.spec.job.clone());
                 }
             }
             Fact::Signals(id, signal) => self.see_signal(*id, *signal),

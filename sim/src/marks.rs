@@ -46,6 +46,7 @@ pub const ALL: &[&str] = &[
     "start answer lost",
     "controller restarted with empty books",
     "worker outlived a controller",
+    "an old worker failed a new run",
     "bad call refused",
     "converged after healing",
 ];

@@ -26,6 +26,8 @@ pub enum Stream {
     Entropy = 7,
     /// How worker processes behave.
     Processes = 8,
+    /// When workers tell that their peers have vanished.
+    Peers = 9,
 }
 
 /// The stream of a consumer.

@@ -36,6 +36,7 @@ impl Plan {
             },
             agents,
             temper,
+            peers_tell: percent(&mut stream_of(seed, Stream::Swarm, &[&"peers"]), 85),
             kinds,
             deeds: Vec::new(),
             canary: seed == CANARY,

@@ -31,6 +31,8 @@ pub struct Plan {
     pub controller: ControllerPlan,
     /// How worker processes behave.
     pub temper: Temper,
+    /// Whether workers tell the controller when their peers vanish, as stock's do.
+    pub peers_tell: bool,
     /// The kinds of fault that this run has.
     pub kinds: Vec<Kind>,
     /// Who does what when, in order of time.

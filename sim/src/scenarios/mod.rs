@@ -75,6 +75,7 @@ pub fn nothing_happens() -> Plan {
             escapes: 0,
             slow_death: 0,
         },
+        peers_tell: false,
         kinds: Vec::new(),
         deeds: vec![at(1_000, submit("job", 2))],
         canary: false,

@@ -17,6 +17,7 @@ mod gate;
 mod healing;
 mod links;
 mod net;
+mod peers;
 mod ports;
 
 use std::{
@@ -39,9 +40,10 @@ use crate::{
 use agent::AgentHost;
 use caller::Caller;
 pub(crate) use clock::wall_clock_at;
-use controller::ControllerHost;
+use controller::{Command, ControllerHost, Mood};
 use deeds::{End, Ends};
 use links::Links;
+use peers::Peers;
 
 /// The controller's host.
 pub const CONTROLLER: &str = "controller";
@@ -70,6 +72,7 @@ pub struct World {
     controller: ControllerHost,
     caller: Caller,
     links: Links,
+    peers: Peers,
     ends: Ends,
     /// Agents that were told to end, and how long they are away then.
     leaving: BTreeMap<usize, u64>,
@@ -109,6 +112,7 @@ impl World {
         let host = caller.clone();
         sim.host(CALLER, move || host.clone().run());
         Self {
+            peers: Peers::new(plan.seed),
             plan,
             sim,
             recorder,
@@ -176,7 +180,28 @@ impl World {
         self.note_hindrances();
         self.steps += 1;
         if self.steps.is_multiple_of(LOOK_EVERY) {
+            if self.plan.peers_tell {
+                self.let_peers_tell();
+            }
             self.look();
+        }
+    }
+
+    /// Workers whose peers have vanished tell the controller, if it is there and they reach it.
+    fn let_peers_tell(&mut self) {
+        let now = self.sim.elapsed();
+        let peers = &mut self.peers;
+        let senders = self.recorder.past(|past| {
+            peers.look(past);
+            peers.take_due(now, past)
+        });
+        for sender in senders {
+            let reached =
+                !self.links.is_troubled(sender.agent) && self.controller.mood() != Mood::Hung;
+            if reached && self.controller.tell(Command::Unwell(sender.job)) {
+                let fact = Fact::TasksFailed(sender.worker);
+                self.recorder.note(Place::Agent(sender.agent), fact);
+            }
         }
     }
 
@@ -190,7 +215,7 @@ impl World {
     /// Whoever cannot be heard by the controller at this moment is not held to its heartbeats.
     fn note_hindrances(&self) {
         let now = self.sim.elapsed();
-        let absent = self.controller.mood() != controller::Mood::Fine
+        let absent = self.controller.mood() != Mood::Fine
             || self.controller.is_behind(now.saturating_sub(Duration::from_millis(500)));
         for agent in &self.agents {
             let hindered = absent

@@ -126,6 +126,10 @@ impl Ledger {
                     self.broke(format!("worker id {worker} was given out twice"));
                 }
             }
+            // A worker that came of it all the same has to make way for the next attempt.
+            ControllerEvent::StartRefused { job, generation, .. } => {
+                self.superseding(job, *generation);
+            }
             ControllerEvent::WorkerFinished { report, .. } => self.reported(report),
             ControllerEvent::Violation(violation) => self.broke(violation.to_string()),
             _ => {}
