@@ -126,7 +126,8 @@ pub(super) const REGISTRATION_THAT_CHANGES_NOTHING: Scenario = Scenario {
 
 /// A heartbeat that is answered NOT_FOUND: the controller has lost the node. The agent registers, as
 /// a new node with all its slots; its worker is not touched. So the controller asks for slots that
-/// are not free, and the agent says so until they are.
+/// are not free, and the agent says so until they are. That is in 0.15, where each attempt is of
+/// the same run.
 pub(super) const HEARTBEAT_NOT_FOUND: Scenario = Scenario {
     name: "heartbeat-not-found",
     plan: || {
@@ -134,7 +135,7 @@ pub(super) const HEARTBEAT_NOT_FOUND: Scenario = Scenario {
         plan.trouble_ms = 60_000;
         plan.deeds.extend([
             at(10_000, Deed::Fault(Fault::Forget { agent: 0 })),
-            at(20_000, submit("all", 4)),
+            at(21_000, Deed::Submit { job: "all".into(), slots: 4, old_dialect: true }),
             at(25_000, Deed::Stop { job: "job".into(), force: true }),
         ]);
         plan
