@@ -137,7 +137,7 @@ pub enum ControllerEvent {
         /// Why.
         refusal: Refusal,
     },
-    /// A scheduling attempt started all its workers and failed all the same: a worker said meanwhile
+    /// A scheduling attempt started all its workers, and has failed: a worker said meanwhile
     /// that a task of the job failed.
     AttemptFailed {
         /// Of which job.

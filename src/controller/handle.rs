@@ -118,8 +118,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Says that a job is not well, as a worker does that has a failed task. Which run the worker is
-    /// of makes no difference, as in stock. If the job runs, it is scheduled anew; if it is being
+    /// Says that a job is not well, as a worker does that has a failed task. As in stock it makes no
+    /// difference which run the worker is of. If the job runs, it is scheduled anew. If it is being
     /// scheduled, that attempt fails.
     pub fn report_unwell(&self, job: &JobId) -> Result<(), UnknownJob> {
         self.shared.books(|books| books.report_unwell(job))?;

@@ -4,7 +4,7 @@
 //! message of an old worker may fail a new run. The worker lives on itself.
 //!
 //! ```text
-//!  worker a gone ─▶ worker b, same job and generation ── 100 ms to 2 s ─▶ "a task of the job failed"
+//!  worker a gone ─▶ worker b, same job and generation ── 100 ms to 2 s ─▶ "a task failed"
 //! ```
 
 use std::{

@@ -95,7 +95,7 @@ impl Books {
         }
     }
 
-    /// How many of the workers that it started the controller heard the end of. It hears of those of
+    /// Of how many workers that it started the controller heard the end. It hears of those of
     /// an earlier run, too, and does not know them.
     fn finished(&self) -> u64 {
         let counters = self.controller.counters;
