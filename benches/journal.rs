@@ -27,6 +27,7 @@ fn worker(number: u64) -> Arc<Worker> {
         admitted_at: Wall(1_763_974_440_000_000 + number),
         process: Some(Process { pid: 4711, start_time: 123_456 }),
         stop: None,
+        abandoned_at: None,
         end: None,
         reported_at: None,
     })

@@ -32,6 +32,7 @@ impl Agent {
     fn with(workers: u64) -> Self {
         let mut agent = Self::starting(workers);
         agent.handle(Event::Begin);
+        agent.answer_heartbeat();
         agent.handle(Event::Registered(Ok(())));
         agent.adopt(workers);
         agent
@@ -91,7 +92,17 @@ impl Agent {
         let (due, _) = self.machine.next_timeout().expect("a heartbeat");
         self.now.mono = due;
         self.handle(Event::Timeout);
-        self.handle(Event::HeartbeatAnswered(Ok(())));
+        self.answer_heartbeat();
+    }
+
+    fn answer_heartbeat(&mut self) {
+        let sent = self.effects.effects.iter().find_map(|effect| match effect {
+            Effect::Heartbeat(heartbeat) => Some(*heartbeat),
+            _ => None,
+        });
+        if let Some(heartbeat) = sent {
+            self.handle(Event::HeartbeatAnswered { heartbeat, result: Ok(()) });
+        }
     }
 }
 
@@ -110,7 +121,8 @@ fn worker(id: u64, reported_at: Option<Wall>) -> Worker {
         admitted_at: Wall(1),
         process: Some(PROCESS),
         stop: None,
-        end: reported_at.map(|at| End { exit: Exit::Code(0), at }),
+        abandoned_at: None,
+        end: reported_at.map(|at| End { exit: Exit::Code(0), at, sequence: id }),
         reported_at,
     }
 }

@@ -121,7 +121,8 @@ fn worker(id: u64, job: &str, end: Option<Exit>) -> Arc<Worker> {
         admitted_at: Wall(started),
         process: Some(Process { pid: 4242, start_time: 1 }),
         stop: None,
-        end: end.map(|exit| End { exit, at: Wall(started + SECOND) }),
+        abandoned_at: None,
+        end: end.map(|exit| End { exit, at: Wall(started + SECOND), sequence: id }),
         reported_at: None,
     })
 }
@@ -139,8 +140,10 @@ fn healthy() -> View {
             worker(u64::MAX, "<script>alert(1)</script>", None),
         ]),
         live_workers: 1,
+        abandoned_workers: 0,
         reports_owed: 1,
         journal_error: None,
+        program_error: None,
         started_at: Wall(1_700_000_000 * SECOND),
     }
 }
@@ -171,21 +174,25 @@ async fn readiness_gives_its_reasons() {
     let mut unready = healthy();
     unready.registered = false;
     unready.journal_error = Some("disk full".into());
+    unready.program_error = Some("/bin/worker: No such file".into());
     unready.mode = Mode::Draining;
     admin.view.send(Arc::new(unready)).unwrap();
     let unready = admin.get("/readyz").await;
     assert_eq!(unready.status, 503);
     let json = unready.json();
     let codes: Vec<_> = json["reasons"].as_array().unwrap().iter().map(|r| &r["code"]).collect();
-    assert_eq!(codes, ["not_registered", "journal", "draining"]);
-    assert!(unready.has("disk full"), "{}", unready.body);
+    assert_eq!(codes, ["program", "not_registered", "journal", "draining"]);
+    for text in ["disk full", "/bin/worker: No such file"] {
+        assert!(unready.has(text), "{}", unready.body);
+    }
     assert_eq!(admin.get("/healthz").await.status, 200);
 }
 
 #[tokio::test]
 async fn any_one_reason_is_enough_not_to_be_ready() {
     type Change = fn(&mut View);
-    let changes: [(Change, &str); 4] = [
+    let changes: [(Change, &str); 5] = [
+        (|view| view.program_error = Some("x".into()), "program"),
         (|view| view.registered = false, "not_registered"),
         (|view| view.journal_error = Some("x".into()), "journal"),
         (|view| view.mode = Mode::Draining, "draining"),
@@ -242,6 +249,35 @@ async fn the_page_shows_workers_slots_and_how_things_stand() {
     admin.view.send(Arc::new(other)).unwrap();
     let page = admin.get("/").await;
     assert!(page.has("No worker is alive") && page.has("disk full") && page.has("not registered"));
+}
+
+#[tokio::test]
+async fn who_is_abandoned_is_told() {
+    let admin = Admin::start(healthy()).await;
+    assert!(!admin.get("/").await.has("bandoned"), "nobody is");
+    let view = admin.get("/api/view").await.json();
+    assert_eq!((&view["abandoned_workers"], &view["program_error"]), (&json!(0), &Value::Null));
+
+    let mut other = healthy();
+    let abandoned = |worker: &Arc<Worker>| {
+        let abandoned_at = Some(Mono(1));
+        Arc::new(Worker { abandoned_at, ..Worker::clone(worker) })
+    };
+    // One of the two has ended: that one is abandoned no more.
+    other.workers = other.workers.iter().map(abandoned).collect();
+    other.abandoned_workers = 1;
+    other.program_error = Some("/bin/worker: No such file".into());
+    admin.view.send(Arc::new(other)).unwrap();
+    let page = admin.get("/").await;
+    for text in ["running, abandoned", ">Abandoned<", "/bin/worker: No such file"] {
+        assert!(page.has(text), "{text}: {}", page.body);
+    }
+    assert!(!page.has("exited, abandoned"), "{}", page.body);
+    let view = admin.get("/api/view").await.json();
+    assert_eq!(view["abandoned_workers"], 1);
+    assert_eq!(view["program_error"], "/bin/worker: No such file");
+    let workers = &view["workers"];
+    assert_eq!((&workers[0]["abandoned"], &workers[1]["abandoned"]), (&json!(true), &json!(false)));
 }
 
 #[tokio::test]

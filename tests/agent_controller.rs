@@ -163,14 +163,16 @@ async fn a_node_that_is_forgotten_registers_again() {
     let controller = Reference::start().await;
     let agent = home.start(&controller.url(), |builder| builder).await;
     controller.until("registered", |books| books.nodes.len() == 1).await;
-    let id = agent.start(home.request("job", 2, &[])).await;
     for times in 1..=3 {
+        let id = agent.start(home.request("job", 2, &[])).await;
         let before = controller.controller.snapshot().counters.registered;
         assert!(controller.controller.forget_node(&home.machine.as_str().into()));
         let books = controller.until("registered again", |books| books.nodes.len() == 1).await;
         assert!(books.counters.registered > before, "{times}");
+        // It heard of this node just now, so it is another controller: nobody knows the worker.
+        assert_eq!(agent.until_reported(id).await.exit, signal(9));
     }
-    assert!(agent.worker(id).await.running);
+    assert_eq!(home.mark.workers(), []);
 }
 
 #[tokio::test]

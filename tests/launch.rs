@@ -4,7 +4,9 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _};
+use std::{
+    collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path,
+};
 
 use support::{
     USUAL_PARENT,
@@ -184,43 +186,74 @@ async fn a_workers_arguments_can_be_set() {
     assert_eq!(notes(&home).await.arguments[1..], ["run", "--as worker"]);
 }
 
+/// An agent that is told of no program, and whose PATH begins in this folder.
+fn without_a_program(home: &Home, controller: &str, bin: &Path, more: &[&str]) -> Program {
+    let mut arguments = home.arguments(controller);
+    let at = arguments.iter().position(|word| word == "--worker-command").unwrap();
+    arguments.drain(at..at + 2);
+    let arguments: Vec<_> =
+        arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    Program::run(&home.mark, &arguments, &[("PATH", &path)])
+}
+
 #[tokio::test]
-async fn without_a_program_arroyo_is_taken_from_path_and_else_the_built_in_one() {
+async fn without_a_program_arroyo_is_taken_from_path_and_else_there_is_no_agent() {
     let home = Home::new();
     let recorder = Recorder::start().await;
     let bin = home.scratch().join("bin");
     fs::create_dir(&bin).unwrap();
-    let run = async || {
-        let mut arguments = home.arguments(&recorder.url());
-        let at = arguments.iter().position(|word| word == "--worker-command").unwrap();
-        arguments.drain(at..at + 2);
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let path = format!("{}:/usr/bin:/bin", bin.display());
-        AgentProgram::serving(Program::run(&home.mark, &arguments, &[("PATH", &path)])).await
-    };
-    let mut agent = run().await;
-    agent.program.line_with("no `arroyo` on PATH: workers are this program's own").await;
+    let mut agent = without_a_program(&home, &recorder.url(), &bin, &[]);
+    assert_eq!(agent.end().await.code(), Some(1));
+    let said = agent.line_with("there is no worker program").await;
+    assert!(said.contains("--worker-command") && said.contains("worker.command"), "{said}");
+    assert!(recorder.record().registrations.is_empty());
+
+    let built_in = ["--worker-command", "builtin"];
+    let mut agent =
+        AgentProgram::serving(without_a_program(&home, &recorder.url(), &bin, &built_in)).await;
+    agent.program.line_with("workers are this program's own").await;
     agent.program.kill().await;
 
     fs::copy(note_taker(&home), bin.join("arroyo")).unwrap();
-    let agent = run().await;
+    let agent = AgentProgram::serving(without_a_program(&home, &recorder.url(), &bin, &[])).await;
     agent.program.line_with("workers are run as arroyo worker").await;
     let notes_dir = home.scratch();
     let env = [("NOTES", notes_dir.to_str().unwrap())];
     agent.start(home.request("job", 1, &env)).await;
     assert_eq!(notes(&home).await.arguments[1..], ["worker"]);
-    assert!(!agent.program.said().iter().any(|line| line.contains("no `arroyo`")));
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_told_at_the_start() {
+async fn a_program_that_is_not_there_keeps_the_node_from_registering_until_it_is() {
     let home = Home::new();
-    for missing in ["/nowhere/arroyo", "no-such-arroyo", "./no-such-arroyo"] {
-        let command = ("ARROYO_NODE__WORKER__COMMAND", missing);
-        let agent = told_by_variables(&home, &[], &[command]).await;
-        agent.program.line_with(&format!("there is no worker program {missing}")).await;
-        agent.program.line_with(&format!("workers are run as {missing} worker")).await;
-    }
+    let recorder = Recorder::start().await;
+    let program = home.scratch().join("arroyo");
+    let mut arguments = home.arguments(&recorder.url());
+    let at = arguments.iter().position(|word| word == "--worker-command").unwrap();
+    arguments[at + 1] = program.display().to_string();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let agent = AgentProgram::serving(Program::run(&home.mark, &arguments, &[])).await;
+
+    let missing = format!("cannot run the worker program {}", program.display());
+    agent.program.line_with(&missing).await;
+    let status = agent.until_status("why", |status| !status.program_error.is_empty()).await;
+    assert!(status.program_error.contains(&missing), "{status:?}");
+    // The controller is there and is called; what it does not know it is not told.
+    recorder.until("heartbeats", |record| record.heartbeats.len() > 1).await;
+    assert!(recorder.record().registrations.is_empty());
+    assert_eq!(agent.metric("arroyo_node_program_runnable").await, Some(0.0));
+    let ready = soon("readiness", get(agent.admin, "/readyz")).await;
+    assert!(ready.contains("\"program\"") && ready.contains(&missing), "{ready}");
+
+    fs::copy(note_taker(&home), &program).unwrap();
+    recorder.until("the node", |record| !record.registrations.is_empty()).await;
+    agent.program.line_with("the worker program can be run again").await;
+    agent.until_status("well", |status| status.registered && status.program_error.is_empty()).await;
+
+    fs::remove_file(&program).unwrap();
+    let status = agent.until_status("gone", |status| !status.program_error.is_empty()).await;
+    assert!(status.registered, "the controller knows it already");
 }
 
 /// What the controller is told, for an agent with these flags and variables.

@@ -110,6 +110,33 @@ fn heartbeats_to_a_controller_that_forgets() {
     look("heartbeats", &small);
 }
 
+/// A worker, and a start of another job that needs its slots once the controller has forgotten it.
+fn forgotten(budget: Budget) -> Small {
+    let requests = vec![
+        Request::Start { job: 1, generation: 1, slots: HALF },
+        Request::Start { job: 2, generation: 1, slots: ALL },
+    ];
+    Small { requests, budget, late_responses: false, heal_all: false }
+}
+
+#[test]
+fn a_controller_that_restarts_and_a_kill() {
+    look("restarts", &forgotten(Budget { crashes: 1, restarts: 1, ..NOTHING }));
+}
+
+#[test]
+fn a_controller_that_forgets_and_timers() {
+    look("forgets", &forgotten(Budget { forgets: 1, wakings: 2, ..NOTHING }));
+}
+
+#[test]
+fn a_controller_that_restarts_and_a_journal_that_fails() {
+    let budget = Budget { restarts: 1, crashes: 1, failing_commits: 1, wakings: 1, ..NOTHING };
+    let mut small = forgotten(budget);
+    small.requests.truncate(1);
+    look("restarts without a journal", &small);
+}
+
 #[test]
 #[ignore = "minutes"]
 fn large_stops() {

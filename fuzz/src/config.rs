@@ -6,7 +6,9 @@ use std::{fs, path::Path};
 use arroyo_node::{
     config::{self, ConfigError, Loaded, Places, own::Own, stock::AuthMode},
     ids::MachineId,
-    machine::{CallError, Config, Effects, Event, Machine, Mono, Now, Recovered, Shutdown, Wall},
+    machine::{
+        CallError, Config, Effects, Event, Heartbeat, Machine, Mono, Now, Recovered, Shutdown, Wall,
+    },
 };
 use figment::{
     Provider as _,
@@ -60,16 +62,22 @@ fn in_effect(loaded: &Loaded, text: &str) {
 /// The beginning and the end of an agent with these settings: connected, disconnected, ending.
 fn live_by(own: &Own) {
     let mut config = Config::new(MachineId::new("node"));
-    own.apply_to(&mut config);
+    own.apply_to(&mut config, false);
     let mut now = Now { mono: Mono(1_000_000_000), wall: Wall(1_750_000_000_000_000) };
     let mut machine = Machine::new(config, [7; 32], Recovered::default(), now);
     let failed = CallError::Failed("the controller is ill".into());
+    let answered = |probe, result| {
+        let heartbeat = Heartbeat { sent: now, probe };
+        Event::HeartbeatAnswered { heartbeat, result }
+    };
     for event in [
         Event::Begin,
+        answered(true, Ok(())),
         Event::Registered(Ok(())),
         Event::Timeout,
-        Event::HeartbeatAnswered(Err(failed.clone())),
+        answered(false, Err(failed.clone())),
         Event::Timeout,
+        answered(true, Err(CallError::NotFound)),
         Event::Registered(Err(failed)),
         Event::Timeout,
         Event::JournalFailed("the disk is full".into()),

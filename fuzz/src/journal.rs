@@ -65,6 +65,7 @@ pub fn journal(bytes: &[u8]) {
     }
     if let Some(left) = left {
         assert_eq!((found.workers, found.draining), (left.workers, left.draining));
+        assert_eq!(found.known_at, left.known_at);
     }
 }
 

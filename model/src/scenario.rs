@@ -26,6 +26,17 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Whether the agent stops its workers when it has long been without a controller.
     pub fencing: bool,
+    /// What becomes of workers that the controller has forgotten.
+    pub abandoned: Abandoned,
+}
+
+/// What becomes of workers that the controller has forgotten.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Abandoned {
+    StopAfter,
+    End,
+    Keep,
 }
 
 /// Few numbers of slots, so that they run out.
@@ -82,8 +93,15 @@ pub enum Action {
     /// A worker ends by itself.
     #[expect(missing_docs, reason = "the names say it")]
     Exit { which: u8, code: u8 },
-    /// A new connection to the controller.
-    Connected,
+    /// The connection to the controller is lost.
+    LoseConnection {
+        /// The controller's computer closed it.
+        closed: bool,
+    },
+    /// A heartbeat is answered that was given up.
+    LateAnswer,
+    /// From now on the program of workers can be executed, or cannot.
+    ProgramWorks(bool),
     /// The controller loses its memory.
     ForgetNodes,
     /// Time passes, and the agent is woken whenever it asked to be.
@@ -130,7 +148,12 @@ impl Scenario {
         const MOST_STEPS: usize = 200;
         let read = Self::arbitrary_take_rest(Unstructured::new(bytes));
         let mut scenario = read.unwrap_or_else(|_| Self {
-            settings: Settings { seed: 0, capacity: Capacity::Two, fencing: false },
+            settings: Settings {
+                seed: 0,
+                capacity: Capacity::Two,
+                fencing: false,
+                abandoned: Abandoned::StopAfter,
+            },
             steps: Vec::new(),
         });
         scenario.steps.truncate(MOST_STEPS);

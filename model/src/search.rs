@@ -25,7 +25,7 @@ use arroyo_node::{
 };
 
 use crate::{
-    scenario::{Action, Capacity, Outcome, Settings},
+    scenario::{Abandoned, Action, Capacity, Outcome, Settings},
     world::{Doom, Pending, Trace, World, a_start},
 };
 
@@ -73,6 +73,8 @@ pub struct Budget {
     pub failures: u8,
     /// How often the controller forgets its nodes.
     pub forgets: u8,
+    /// How often it is restarted: it forgets its nodes, and its connections are closed.
+    pub restarts: u8,
     /// Commits that fail.
     pub failing_commits: u8,
     /// Signals that cannot be sent.
@@ -91,6 +93,7 @@ impl Budget {
         lost_answers: 0,
         failures: 0,
         forgets: 0,
+        restarts: 0,
         failing_commits: 0,
         failing_signals: 0,
         exits: 0,
@@ -160,6 +163,7 @@ enum What {
     Wake,
     Crash { reboot: bool },
     Forget,
+    Restart,
     BreakJournal,
     BreakSignals,
     Repair,
@@ -202,7 +206,12 @@ impl Small {
     }
 
     fn first(&self, trace: Trace) -> State {
-        let settings = Settings { seed: 0, capacity: Capacity::Eight, fencing: false };
+        let settings = Settings {
+            seed: 0,
+            capacity: Capacity::Eight,
+            fencing: false,
+            abandoned: Abandoned::StopAfter,
+        };
         let mut config = World::config(&settings);
         config.heartbeat_jitter = Duration::ZERO;
         config.backoff = Backoff { first: Duration::ZERO, most: Duration::ZERO };
@@ -232,6 +241,7 @@ impl Small {
         let spare = [
             (budget.wakings > 0 && world.sleeps(), What::Wake),
             (budget.forgets > 0, What::Forget),
+            (budget.restarts > 0, What::Restart),
             (budget.failing_commits > 0 && world.is_sound(), What::BreakJournal),
             (budget.failing_signals > 0 && world.is_sound(), What::BreakSignals),
             (!world.is_sound(), What::Repair),
@@ -294,6 +304,11 @@ impl Small {
                 budget.forgets -= 1;
                 world.act(&Action::ForgetNodes);
             }
+            What::Restart => {
+                budget.restarts -= 1;
+                world.act(&Action::ForgetNodes);
+                world.act(&Action::LoseConnection { closed: true });
+            }
             What::BreakJournal => {
                 budget.failing_commits -= 1;
                 world.act(&Action::JournalWorks(false));
@@ -317,12 +332,15 @@ impl Small {
         Ok(Some(state))
     }
 
-    /// What makes no difference worth a move: responses leave, and heartbeats are answered.
+    /// What makes no difference worth a move: responses leave, and the controller answers, where
+    /// nothing can happen to its memory or its answers.
     fn answer_at_once(&self, state: &mut State) {
-        let faults = state.budget.lost_answers + state.budget.failures;
+        let Budget { lost_answers, failures, forgets, restarts, .. } = state.budget;
+        let (faults, losses) = (lost_answers + failures, forgets + restarts);
         let at_once = |call: &Pending| match call {
             Pending::Delivery(_) => !self.late_responses,
-            Pending::Heartbeat => faults == 0,
+            Pending::Heartbeat(heartbeat) => faults == 0 && (losses == 0 || !heartbeat.probe),
+            Pending::Register { .. } => faults + losses == 0,
             _ => false,
         };
         while let Some(index) = state.world.pending().iter().position(at_once) {
@@ -426,7 +444,7 @@ fn heal(mut state: State) -> Result<(), String> {
 fn can_fail(call: &Pending) -> bool {
     match call {
         Pending::Spawn(_) | Pending::Adopt(_) => true,
-        Pending::Register | Pending::Heartbeat | Pending::Report(_) => true,
+        Pending::Register { .. } | Pending::Heartbeat(_) | Pending::Report(_) => true,
         Pending::Death(..) | Pending::SignalFailure(_) | Pending::Delivery(_) => false,
     }
 }

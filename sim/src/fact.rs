@@ -8,8 +8,8 @@ use arroyo_node::{
     controller::{ControllerEvent, FinishedReport},
     ids::WorkerId,
     machine::{
-        Ask, Commit, Exit, Launch, Process, Recovered, Registration, Reply, Report, Shutdown,
-        Signal, StopHow, StopStatus,
+        Ask, Commit, Exit, Launch, Loss, Process, Recovered, Registration, Reply, Report, Shutdown,
+        Signal, Start, StopHow, StopStatus,
     },
 };
 
@@ -71,13 +71,22 @@ pub enum Fact {
     NotCommitted,
     /// The controller has acknowledged a worker's report.
     Acknowledged(WorkerId),
-    /// A new connection to the controller was made.
-    Connected,
+    /// A connection to the controller was lost, or refused.
+    ConnectionLost(Loss),
+    /// The agent hears that the controller does not know it.
+    ToldForgotten,
+    /// A heartbeat that was given up was answered after all.
+    LateAnswer,
+    /// The agent has no room for this start, and is about to say so.
+    FoundNoRoom(Option<Start>),
 
     /// The agent calls RegisterNode.
     Registers(Registration),
     /// The agent calls HeartbeatNode.
-    Heartbeats,
+    Heartbeats {
+        /// As the first call on a new connection.
+        probe: bool,
+    },
     /// The agent calls WorkerFinished.
     Reports(Report),
     /// The agent wants a worker started.
@@ -236,7 +245,7 @@ impl fmt::Display for Fact {
                 launch.worker, launch.spec.job, launch.spec.slots
             ),
             Self::Registers(_) => f.write_str("=> RegisterNode"),
-            Self::Heartbeats => f.write_str("=> HeartbeatNode"),
+            Self::Heartbeats { .. } => f.write_str("=> HeartbeatNode"),
             Self::Ran(worker, process) => {
                 write!(f, "worker {worker} runs, pid {} start {}", process.pid, process.start_time)
             }
@@ -316,6 +325,7 @@ impl fmt::Display for Records<'_> {
                 Record::Worker(worker) => write!(f, "{comma}{} {}", worker.id, worker.phase())?,
                 Record::Forget(id) => write!(f, "{comma}{id} forgotten")?,
                 Record::Draining(draining) => write!(f, "{comma}draining {draining}")?,
+                Record::KnownAt(at) => write!(f, "{comma}known at {at:?}")?,
             }
         }
         Ok(())

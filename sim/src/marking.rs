@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use arroyo_node::{
     controller::{ControllerEvent, JobState},
     ids::{Generation, JobId, MachineId, WorkerId},
-    machine::{Ask, Commit, Exit, Recovered, Reply, Shutdown, Signal, StartError, StopStatus},
+    machine::{
+        Ask, Commit, Exit, Record, Recovered, Reply, Shutdown, Signal, StartError, StopStatus,
+    },
 };
 
 use crate::{
@@ -13,6 +15,11 @@ use crate::{
     marks::Marks,
     past::Past,
 };
+
+/// Whether a record says that a worker is abandoned.
+fn is_abandoned(record: &Record) -> bool {
+    matches!(record, Record::Worker(worker) if worker.is_abandoned())
+}
 
 /// Watches for everything interesting.
 #[derive(Debug, Default)]
@@ -24,6 +31,8 @@ pub(crate) struct Marking {
     superseding: BTreeSet<(usize, JobId, Generation)>,
     reported: BTreeSet<WorkerId>,
     unknown: BTreeSet<MachineId>,
+    /// What each agent was last asked to start.
+    last_start: BTreeMap<usize, (JobId, Generation)>,
     journal_down: BTreeMap<usize, bool>,
     /// The generation that each job is being scheduled in, or runs in.
     runs: BTreeMap<JobId, Generation>,
@@ -105,10 +114,15 @@ impl Marking {
     }
 
     fn see_agent(&mut self, agent: usize, fact: &Fact, past: &Past) {
+        if let Fact::Committed(commit) = fact
+            && commit.records.iter().any(is_abandoned)
+        {
+            self.marks.hit("worker abandoned by a controller that forgot");
+        }
         match fact {
             Fact::Ran(..) => self.marks.hit("worker started"),
             Fact::Answered(reply) => self.see_answer(reply, past),
-            Fact::StopAnswered(_, StopStatus::Stopped) => {
+            Fact::StopAnswered(_, StopStatus::Stopped { acknowledged: true, .. }) => {
                 self.marks.hit("stop answered with the end acknowledged");
             }
             Fact::StopAnswered(_, StopStatus::Stopping) => {
@@ -121,6 +135,7 @@ impl Marking {
                 }) {
                     self.superseding.insert((agent, start.job.clone(), start.generation));
                 }
+                self.last_start.insert(agent, (start.job.clone(), start.generation));
             }
             Fact::Spawns(launch) => {
                 let key = (agent, launch.spec.job.clone(), launch.spec.generation);
@@ -128,6 +143,11 @@ impl Marking {
                     self.marks.hit("worker superseded by a newer generation");
                 }
             }
+            Fact::Signals(id, signal) => {
+                self.see_signal(*id, *signal);
+                self.see_end_of_abandoned(agent, *id, *signal, past);
+            }
+            Fact::LateAnswer => self.marks.hit("heartbeat answered late"),
             Fact::TasksFailed(id) => {
                 if let Some(worker) = past.workers.get(id)
                     && let Some(run) = self.runs.get(&worker.spec.job)
@@ -136,7 +156,6 @@ impl Marking {
                     self.failed_by_old.insert(worker.spec.job.clone());
                 }
             }
-            Fact::Signals(id, signal) => self.see_signal(*id, *signal),
             Fact::Reports(report) => {
                 if !self.reported.insert(report.worker) {
                     self.marks.hit("report sent again");
@@ -163,6 +182,32 @@ impl Marking {
                 self.marks.hit("agent shut down with its workers");
             }
             _ => {}
+        }
+    }
+
+    fn see_end_of_abandoned(&mut self, agent: usize, id: WorkerId, signal: Signal, past: &Past) {
+        let (Some(worker), Some(entry)) = (past.workers.get(&id), past.agents.get(agent)) else {
+            return;
+        };
+        if entry.told_to_end.is_some() {
+            return;
+        }
+        let start = self.last_start.get(&agent);
+        let same = (worker.spec.job.clone(), worker.spec.generation);
+        if !entry.rows.get(&id).is_some_and(|row| row.is_abandoned()) {
+            // Nothing but a retry kills the generation that was asked for last, at once.
+            let at_once = signal == Signal::Kill && !self.terminated.contains(&id);
+            if at_once && worker.named && start == Some(&same) {
+                self.marks.hit("retry ended the worker of the first try");
+            }
+            return;
+        }
+        self.marks.hit(match signal {
+            Signal::Terminate => "abandoned worker stopped after a while",
+            Signal::Kill => "abandoned worker killed",
+        });
+        if signal == Signal::Kill && start.is_some_and(|(job, _)| *job != worker.spec.job) {
+            self.marks.hit("abandoned worker ended for a start of another job");
         }
     }
 
@@ -213,12 +258,12 @@ impl Marking {
                 StartError::Draining => "start refused: draining",
                 StartError::Spawn(_) => "start refused: spawn failed",
                 StartError::Superseded { .. } => "start refused: superseded while it waited",
-                StartError::SupersededStillAlive { .. } => {
-                    "start refused: superseded workers still alive"
-                }
+                StartError::RoomNotFree { .. } => "start refused: what makes room still lives",
                 StartError::NotRunning { .. } => "start refused: its program does not run",
                 StartError::WrongMachine(_)
                 | StartError::ShuttingDown
+                | StartError::Forgotten
+                | StartError::Retried { .. }
                 | StartError::NeverRan
                 | StartError::KeyReused { .. } => return,
             },

@@ -249,7 +249,7 @@ pub fn apply(rows: &mut Rows, commit: &Commit) {
             Record::Forget(id) => {
                 rows.remove(id);
             }
-            Record::Draining(_) => {}
+            Record::Draining(_) | Record::KnownAt(_) => {}
         }
     }
 }

@@ -114,7 +114,7 @@ fn slots(summary: &Summary, alive: &[&Row]) -> Markup {
                 aria-label=(format!("{used} of {} slots in use", summary.task_slots)) {
                 @for (start, row) in starts.zip(alive) {
                     rect .(row.state) x=(start) y="0" width=(row.slots) height="1" {
-                        title { (row.job_id) ": " (row.slots) " slots, " (row.state) }
+                        title { (row.job_id) ": " (row.slots) " slots, " (row.state_text()) }
                     }
                 }
             }
@@ -140,6 +140,18 @@ fn cards(summary: &Summary) -> Markup {
                 strong { (summary.reports_owed) }
                 span { "ends that the controller has not acknowledged" }
             }))
+            @if summary.abandoned_workers > 0 {
+                (card("Abandoned", "warn", html! {
+                    strong { (summary.abandoned_workers) }
+                    span { "live workers that the controller has forgotten" }
+                }))
+            }
+            @if let Some(error) = &summary.program_error {
+                (card("Worker program", "bad", html! {
+                    strong { "cannot be run" }
+                    span { (error) }
+                }))
+            }
             (card("Journal", if summary.journal_error.is_none() { "good" } else { "bad" }, html! {
                 @match &summary.journal_error {
                     None => { strong { "healthy" } span { "takes every commit" } }
@@ -186,7 +198,7 @@ fn line(row: &Row, summary: &Summary) -> Markup {
                 strong { (row.name) }
                 @if row.name != row.job_id { span .id { (row.job_id) } }
             }
-            td data-label="State" { span .badge .(row.state) { (row.state) } }
+            td data-label="State" { span .badge .(row.state) { (row.state_text()) } }
             td .number data-label="Slots" { (row.slots) }
             td .number data-label="Generation" { (row.generation) }
             td .number data-label="Pid" { (row.pid.map_or_else(dash, |pid| pid.to_string())) }

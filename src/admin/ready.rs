@@ -24,6 +24,9 @@ impl Readiness {
         let mut reasons = Vec::new();
         let mut not_ready =
             |code, message: &str| reasons.push(Reason { code, message: message.to_owned() });
+        if let Some(error) = &view.program_error {
+            not_ready("program", &format!("{error}; this node does not register meanwhile"));
+        }
         if !view.registered {
             not_ready("not_registered", "the controller has not answered, or not well");
         }

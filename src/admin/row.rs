@@ -37,6 +37,8 @@ pub struct Row {
     pub state: &'static str,
     /// Whether it holds its slots.
     pub alive: bool,
+    /// Whether the controller has forgotten it: no controller counts its slots.
+    pub abandoned: bool,
     /// Its first process.
     pub pid: Option<u32>,
     /// When it was admitted.
@@ -93,6 +95,7 @@ impl From<&Worker> for Row {
                 Phase::Reported => "reported",
             },
             alive: worker.is_live(),
+            abandoned: worker.is_abandoned(),
             pid: worker.process.map(|process| process.pid),
             started_at: Some(worker.admitted_at.into()),
             ended_at: worker.end.map(|end| end.at.into()),
@@ -122,6 +125,7 @@ impl From<&wire::WorkerStatus> for Row {
                 Unspecified => "exited",
             },
             alive: worker.running,
+            abandoned: worker.abandoned,
             pid: Some(worker.pid).filter(|pid| *pid != 0),
             started_at: Moment::unless_zero(worker.started_at),
             ended_at: Moment::unless_zero(worker.ended_at),
@@ -130,6 +134,16 @@ impl From<&wire::WorkerStatus> for Row {
                 None => Some(Ending::Unknown),
                 Some(exit) => Some(exit.how.as_ref().map_or(Ending::Unknown, Ending::from)),
             },
+        }
+    }
+}
+
+impl Row {
+    /// Where in its life it is, and whether anybody counts on it, for people.
+    pub fn state_text(&self) -> String {
+        match self.abandoned {
+            true => format!("{}, abandoned", self.state),
+            false => self.state.to_owned(),
         }
     }
 }

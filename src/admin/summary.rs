@@ -20,6 +20,8 @@ pub(super) struct Summary {
     pub(super) task_slots: u64,
     pub(super) free_slots: u64,
     pub(super) live_workers: usize,
+    /// How many of them the controller has forgotten.
+    pub(super) abandoned_workers: usize,
     pub(super) controller: String,
     pub(super) registered: bool,
     /// Since the controller's last good answer.
@@ -27,6 +29,7 @@ pub(super) struct Summary {
     pub(super) last_contact: Option<Duration>,
     pub(super) reports_owed: usize,
     pub(super) journal_error: Option<String>,
+    pub(super) program_error: Option<String>,
     pub(super) started_at: Moment,
     /// When this was written.
     pub(super) now: Moment,
@@ -59,11 +62,13 @@ impl Summary {
             task_slots: view.task_slots,
             free_slots: view.free_slots,
             live_workers: view.live_workers,
+            abandoned_workers: view.abandoned_workers,
             controller: state.about.controller.clone(),
             registered: view.registered,
             last_contact: view.last_contact.map(|contact| now.mono.since(contact)),
             reports_owed: view.reports_owed,
             journal_error: view.journal_error.as_ref().map(ToString::to_string),
+            program_error: view.program_error.as_ref().map(ToString::to_string),
             started_at: view.started_at.into(),
             now: now.wall.into(),
             facts: state.about.facts.clone(),

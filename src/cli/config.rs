@@ -14,7 +14,12 @@ pub(super) fn run(args: &node::Args, options: &Options) -> Result<Exit, Failure>
     stdout::say(format_args!("{}", settings.render()));
     stdout::say(format_args!("# the controller is at {}", settings.stock.controller_url()));
     stdout::say(format_args!("# the state directory is {}", node::state_dir(&settings).display()));
-    let worker = node::worker_command(&settings, options)?;
-    stdout::say(format_args!("# workers are run as {}", node::command_line(&worker)));
+    match node::worker_command(&settings, options) {
+        Ok(worker) => {
+            stdout::say(format_args!("# workers are run as {}", node::command_line(&worker)));
+        }
+        // The settings are what was asked for; `node` would not start.
+        Err(error) => stdout::say(format_args!("# {error}")),
+    }
     Ok(Exit::Ok)
 }

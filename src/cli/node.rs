@@ -6,8 +6,9 @@
 //!                                       signals ──────────────────────▶ told  ┘ a person is worth no wait
 //! ```
 //!
-//! Signals: SIGTERM and SIGINT end it with its workers, SIGUSR1 (for an upgrade) and SIGHUP (a terminal that is
-//! closed) end it without them, a second one of any of them ends it at once.
+//! Signals: SIGTERM and SIGINT end it with its workers; another one a second later or more kills
+//! what is left of them at once. SIGUSR1 (for an upgrade) and SIGHUP (a terminal that is closed) end
+//! it without them.
 
 mod admin;
 mod apply;
@@ -132,11 +133,9 @@ fn watch_signals(trigger: ShutdownTrigger) -> anyhow::Result<()> {
                 Some(_) = async { hangup.as_mut()?.recv().await } => Shutdown::Detach,
             }
         };
-        trigger.shut_down(next().await);
-        next().await;
-        warn!("second signal: ending at once, workers are left as they are");
-        logging::finish();
-        std::process::exit(Exit::Failed as i32);
+        loop {
+            trigger.shut_down(next().await);
+        }
     });
     Ok(())
 }

@@ -51,7 +51,7 @@ fn table(rows: &[Row], all: bool, now: Moment) -> String {
             plain(&row.job_id).into_owned(),
             row.generation.to_string(),
             row.slots.to_string(),
-            row.state.to_owned(),
+            row.state_text(),
             or_dash(row.pid.map(|pid| pid.to_string())),
             or_dash(row.started_at.map(ago)),
             plain(&row.name).into_owned(),

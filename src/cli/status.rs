@@ -39,10 +39,12 @@ struct Status {
     task_slots: u64,
     free_slots: u64,
     live_workers: u64,
+    abandoned_workers: u64,
     controller: String,
     registered: bool,
     reports_owed: u64,
     journal_error: Option<String>,
+    program_error: Option<String>,
     started_at: Option<Moment>,
     notices: Vec<String>,
 }
@@ -61,10 +63,12 @@ impl From<GetStatusResponse> for Status {
             task_slots: answer.task_slots,
             free_slots: answer.free_slots,
             live_workers: answer.live_workers,
+            abandoned_workers: answer.abandoned_workers,
             controller: answer.controller,
             registered: answer.registered,
             reports_owed: answer.reports_owed,
             journal_error: Some(answer.journal_error).filter(|error| !error.is_empty()),
+            program_error: Some(answer.program_error).filter(|error| !error.is_empty()),
             started_at: Moment::unless_zero(answer.started_at),
             notices: answer.notices,
         }
@@ -77,17 +81,23 @@ impl Status {
         let used = self.task_slots.saturating_sub(self.free_slots);
         let up = self.started_at.map(|at| format!("{} (since {at})", age(at.before(now))));
 
+        let workers = match self.abandoned_workers {
+            0 => format!("{} alive", self.live_workers),
+            abandoned => format!("{} alive, {abandoned} of them abandoned", self.live_workers),
+        };
         let mut lines = vec![
             ("machine", self.machine_id.clone()),
             ("version", self.version.clone()),
             ("up", up.unwrap_or_else(|| "unknown".to_owned())),
             ("mode", self.mode.replace('_', " ")),
             ("slots", format!("{used} of {} in use", self.task_slots)),
-            ("workers", format!("{} alive", self.live_workers)),
+            ("workers", workers),
             ("controller", format!("{} ({registered})", self.controller)),
             ("reports owed", self.reports_owed.to_string()),
             ("journal", self.journal_error.clone().unwrap_or_else(|| "healthy".to_owned())),
         ];
+        let program = self.program_error.iter().map(|error| ("worker program", error.clone()));
+        lines.extend(program);
         lines.extend(self.notices.iter().map(|notice| ("notice", notice.clone())));
 
         let mut table = Table::new();

@@ -4,16 +4,16 @@
 //! Every default is that of the code which the setting is for; `arroyo-node.example.toml` documents
 //! them all, and a test compares the two.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     size::Size,
-    values::{Auto, DialectSetting, Optionally, Time},
+    values::{AbandonedPolicySetting, Auto, DialectSetting, Optionally, StopReplySetting, Time},
 };
 use crate::{
-    machine::{Backoff, Config, SHORTEST_FENCE},
+    machine::{AbandonedPolicy, Backoff, Config, SHORTEST_FENCE},
     rpc::client::CallSettings,
     runtime::node::{DEFAULT_OUTPUT_LIMIT, SMALLEST_OUTPUT_LIMIT},
 };
@@ -30,9 +30,11 @@ pub struct Own {
     pub dialect: DialectSetting,
     /// From a forced stop's SIGTERM to its SIGKILL.
     pub kill_after: Time,
-    /// How long StopWorker waits for the end before it answers.
+    /// How long a StopWorker without force waits for the end before it answers.
     pub reply_wait: Time,
-    /// How long StartWorker waits for the workers it supersedes.
+    /// How a forced stop that is done is answered.
+    pub stop_reply: StopReplySetting,
+    /// How long StartWorker waits for the workers that make room for it.
     pub supersede_wait: Time,
     /// How long StartWorker waits for the worker's program to run.
     pub spawn_wait: Time,
@@ -40,6 +42,8 @@ pub struct Own {
     pub fence_after: Optionally,
     /// Let a process of its own be the parent of the workers.
     pub shim: bool,
+    /// What becomes of workers that the controller has forgotten.
+    pub abandoned: Abandoned,
     /// What is run as a worker.
     pub worker: Worker,
     /// What workers write.
@@ -56,6 +60,16 @@ pub struct Own {
     pub reports: Reports,
     /// How long ended workers are remembered.
     pub retention: Retention,
+}
+
+/// What becomes of workers that the controller has forgotten.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Abandoned {
+    /// Whether they are ended.
+    pub policy: AbandonedPolicySetting,
+    /// How long they may stay where it is not certain that the controller restarted.
+    pub stop_after: Time,
 }
 
 /// What is run as a worker.
@@ -147,10 +161,12 @@ impl Default for Own {
             dialect: DialectSetting::default(),
             kill_after: Time(machine.kill_after),
             reply_wait: Time(machine.reply_wait),
+            stop_reply: StopReplySetting::default(),
             supersede_wait: Time(machine.supersede_wait),
             spawn_wait: Time(machine.spawn_wait),
             fence_after: Optionally(machine.fence_after.map(Time)),
             shim: true,
+            abandoned: Abandoned::default(),
             worker: Worker::default(),
             output: Output::default(),
             shutdown: Shutdown::default(),
@@ -160,6 +176,16 @@ impl Default for Own {
             reports: Reports::default(),
             retention: Retention::default(),
         }
+    }
+}
+
+impl Default for Abandoned {
+    fn default() -> Self {
+        let stop_after = match defaults().abandoned {
+            AbandonedPolicy::StopAfter(time) => time,
+            AbandonedPolicy::End | AbandonedPolicy::Keep => Duration::ZERO,
+        };
+        Self { policy: AbandonedPolicySetting::default(), stop_after: Time(stop_after) }
     }
 }
 
@@ -223,8 +249,15 @@ fn defaults() -> Config {
 }
 
 impl Own {
-    /// Sets what the machine is told of these settings.
-    pub fn apply_to(&self, config: &mut Config) {
+    /// Sets what the machine is told of these settings, for workers that find a restarted
+    /// controller by themselves or not.
+    pub fn apply_to(&self, config: &mut Config, workers_outlive_controller: bool) {
+        config.abandoned = match self.abandoned.policy {
+            AbandonedPolicySetting::Auto if workers_outlive_controller => AbandonedPolicy::Keep,
+            AbandonedPolicySetting::Auto => AbandonedPolicy::StopAfter(self.abandoned.stop_after.0),
+            AbandonedPolicySetting::End => AbandonedPolicy::End,
+            AbandonedPolicySetting::Keep => AbandonedPolicy::Keep,
+        };
         config.heartbeat_every = self.heartbeat.every.0;
         config.heartbeat_jitter = self.heartbeat.jitter.0;
         config.backoff = Backoff { first: self.backoff.first.0, most: self.backoff.most.0 };

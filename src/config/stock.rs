@@ -22,6 +22,9 @@ pub struct Stock {
     pub controller_endpoint: Option<Endpoint>,
     /// The name of this machine, for others to call.
     pub hostname: Option<String>,
+    /// Where a job is controlled from: `worker`, with 0.16 and later, means by one of its workers,
+    /// which finds a controller again that has restarted.
+    pub job_controller: Option<String>,
     /// The node's section.
     pub node: Node,
     /// What the node must know of the controller's section.
@@ -190,6 +193,11 @@ impl Default for Logging {
 }
 
 impl Stock {
+    /// Whether workers are of use to a controller that has restarted.
+    pub fn workers_outlive_controller(&self) -> bool {
+        self.job_controller.as_deref() == Some("worker")
+    }
+
     /// The controller's URL: what is configured, or else its default port on the host that
     /// `hostname` names, or on this machine.
     pub fn controller_url(&self) -> String {

@@ -14,7 +14,10 @@ use serde::{
     },
 };
 
-use crate::{machine::Dialect, rpc::convert::DialectPolicy};
+use crate::{
+    machine::Dialect,
+    rpc::convert::{DialectPolicy, StopReply},
+};
 
 /// A length of time, written `5s`, `100ms`, `1h 30m`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -160,6 +163,40 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Auto<T> {
             }
         }
         deserializer.deserialize_any(OrAuto(PhantomData))
+    }
+}
+
+/// Whether abandoned workers are ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbandonedPolicySetting {
+    /// As is certain or not that the controller restarted; as `keep` where Arroyo's `job-controller`
+    /// is `worker`.
+    #[default]
+    Auto,
+    /// Always, and at once.
+    End,
+    /// Never.
+    Keep,
+}
+
+/// How a forced stop that is done is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReplySetting {
+    /// With the error NOT_FOUND, which is what a stock controller believes.
+    #[default]
+    Stock,
+    /// With its status.
+    Status,
+}
+
+impl From<StopReplySetting> for StopReply {
+    fn from(setting: StopReplySetting) -> Self {
+        match setting {
+            StopReplySetting::Stock => StopReply::Stock,
+            StopReplySetting::Status => StopReply::Status,
+        }
     }
 }
 

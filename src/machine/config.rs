@@ -24,9 +24,10 @@ pub struct Config {
     pub backoff: Backoff,
     /// From a forced stop's SIGTERM to its SIGKILL; zero: SIGKILL at once.
     pub kill_after: Duration,
-    /// How long StopWorker waits for the end and its acknowledgement before it answers.
+    /// How long a StopWorker without force waits for the end and its acknowledgement before it
+    /// answers. One with force waits for [`kill_after`](Self::kill_after) and two seconds more.
     pub reply_wait: Duration,
-    /// How long StartWorker waits for the workers it supersedes to end.
+    /// How long StartWorker waits for the workers that it ends to make room.
     pub supersede_wait: Duration,
     /// How long StartWorker waits for the worker's program to run.
     pub spawn_wait: Duration,
@@ -39,6 +40,8 @@ pub struct Config {
     /// Stop all workers after this long without a controller, and not before [`SHORTEST_FENCE`];
     /// `None`: never.
     pub fence_after: Option<Duration>,
+    /// What becomes of workers that the controller has forgotten.
+    pub abandoned: AbandonedPolicy,
     /// At shutdown, from SIGTERM to SIGKILL for every worker.
     pub shutdown_kill_after: Duration,
     /// At shutdown, how long to go on once every worker has ended, delivering reports; and how
@@ -65,9 +68,28 @@ impl Config {
             retain_for: Duration::from_secs(600),
             retain_most: 1_000,
             fence_after: None,
+            abandoned: AbandonedPolicy::default(),
             shutdown_kill_after: Duration::from_secs(10),
             shutdown_patience: Duration::from_secs(5),
         }
+    }
+}
+
+/// What becomes of workers that the controller has forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AbandonedPolicy {
+    /// They are killed at once if it is certain that the controller restarted. Otherwise they are
+    /// stopped after this time. Meanwhile they make room for new workers where it is needed.
+    StopAfter(Duration),
+    /// They are killed at once.
+    End,
+    /// They are left alone, and make room for nobody.
+    Keep,
+}
+
+impl Default for AbandonedPolicy {
+    fn default() -> Self {
+        Self::StopAfter(Duration::from_secs(300))
     }
 }
 

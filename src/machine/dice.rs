@@ -19,6 +19,7 @@ pub(super) struct Dice {
     heartbeats: ChaCha8Rng,
     registrations: ChaCha8Rng,
     reports: ChaCha8Rng,
+    paces: ChaCha8Rng,
 }
 
 impl Dice {
@@ -28,7 +29,13 @@ impl Dice {
             rng.set_stream(number);
             rng
         };
-        Self { ids: stream(1), heartbeats: stream(2), registrations: stream(3), reports: stream(4) }
+        Self {
+            ids: stream(1),
+            heartbeats: stream(2),
+            registrations: stream(3),
+            reports: stream(4),
+            paces: stream(5),
+        }
     }
 
     /// A worker id that is not zero, which on the wire means "none".
@@ -60,6 +67,11 @@ impl Dice {
     /// Full jitter: a time between nothing and `bound`.
     pub(super) fn report(&mut self, bound: Duration) -> Duration {
         up_to(&mut self.reports, bound)
+    }
+
+    /// Full jitter: a time between nothing and `bound`.
+    pub(super) fn pace(&mut self, bound: Duration) -> Duration {
+        up_to(&mut self.paces, bound)
     }
 }
 

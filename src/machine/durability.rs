@@ -14,6 +14,7 @@ use super::{
     effect::Effect,
     event::{JournalDown, Reply},
     record::Record,
+    session::State,
     step::Step,
     timers::Timer,
     worker::Worker,
@@ -90,6 +91,7 @@ impl Machine {
         self.journal.rewriting = true;
         step.out.commit.rewrite = true;
         step.out.commit.records = vec![Record::Draining(self.draining)];
+        step.out.commit.records.extend(self.known_at_record());
         step.out.commit.records.extend(self.roster.iter().cloned().map(Record::Worker));
     }
 
@@ -99,6 +101,9 @@ impl Machine {
         // The ends that could not be recorded when they came are durable now.
         let ended = self.roster.iter().filter(|worker| !worker.is_live()).map(|worker| worker.id);
         step.out.effects.extend(ended.chain(forgotten).map(Effect::Release));
+        if !self.finished {
+            self.register_when_possible(step);
+        }
     }
 
     /// An effect that rests on a failed commit did not happen.
@@ -112,6 +117,10 @@ impl Machine {
             Effect::Reply { request, reply: Reply::Draining(Ok(())) } => {
                 self.draining_not_durable(request, step);
             }
+            // Not while the next agent would not know whom this controller does not count.
+            Effect::Register(_) if self.session.state() == State::Registering => {
+                self.introduce(step);
+            }
             // Comes again when the journal is restored.
             Effect::Release(_) => {}
             Effect::Reply { .. }
@@ -119,7 +128,7 @@ impl Machine {
             | Effect::Signal { .. }
             | Effect::Discard(_)
             | Effect::Register(_)
-            | Effect::Heartbeat { .. }
+            | Effect::Heartbeat(_)
             | Effect::Report(_)
             | Effect::Announce(_)
             | Effect::Finish => {}

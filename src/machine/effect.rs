@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use super::{
     event::Reply,
     record::Commit,
-    time::Wall,
+    time::{Now, Wall},
     worker::{Dialect, Exit, Process, WorkerSpec},
 };
 use crate::ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId};
@@ -45,11 +45,8 @@ pub enum Effect {
     Discard(WorkerId),
     /// Make the agent known to the controller. Answered by `Registered`.
     Register(Registration),
-    /// Keep it known. Answered by `HeartbeatAnswered`.
-    Heartbeat {
-        /// The time to send along.
-        at: Wall,
-    },
+    /// Keep it known, or ask whether it is. Answered by `HeartbeatAnswered`.
+    Heartbeat(Heartbeat),
     /// Tell the controller of a worker's end. Answered by `ReportAnswered`.
     Report(Report),
     /// Tell whoever listens inside this process of a worker's end: once per agent that owes it.
@@ -69,6 +66,9 @@ impl Effect {
             Effect::Spawn(_) => true,
             // The only other copy of the exit status must not go first.
             Effect::Release(_) => true,
+            // A controller that hears of this node anew counts all its slots as free: what it does
+            // not count must be known to the next agent, too.
+            Effect::Register(Registration { reconnect: true, .. }) => true,
             // The caller is promised that it survives.
             Effect::Reply { reply: Reply::Draining(Ok(())), .. } => true,
             Effect::Reply { .. }
@@ -76,7 +76,7 @@ impl Effect {
             | Effect::Signal { .. }
             | Effect::Discard(_)
             | Effect::Register(_)
-            | Effect::Heartbeat { .. }
+            | Effect::Heartbeat(_)
             | Effect::Report(_)
             | Effect::Announce(_)
             | Effect::Finish => false,
@@ -127,6 +127,16 @@ pub enum Signal {
     Kill,
 }
 
+/// HeartbeatNode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// When it is sent.
+    pub sent: Now,
+    /// Whether it asks if the controller still knows this node, on a new connection if there is
+    /// none. Other heartbeats need the connection that there is.
+    pub probe: bool,
+}
+
 /// RegisterNode.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Registration {
@@ -137,6 +147,10 @@ pub struct Registration {
     pub task_slots: u64,
     /// `host:port` at which it is reached.
     pub address: String,
+    /// Whether it may go over a new connection. Not if the controller has just said that it knows
+    /// this node: the next connection may lead to one that has forgotten it, which would take the
+    /// registration without a word.
+    pub reconnect: bool,
 }
 
 /// WorkerFinished.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU64, sync::Arc, time::Duration
 use thiserror::Error;
 
 use super::{
-    effect::Effect,
+    effect::{Effect, Heartbeat},
     worker::{Dialect, Exit, Process, StartKey},
 };
 use crate::ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId};
@@ -68,12 +68,19 @@ pub enum Event {
         error: Arc<str>,
     },
 
-    /// A new connection to the controller was made.
-    Connected,
+    /// A connection to the controller has ended, or could not be made.
+    ConnectionLost(Loss),
     /// RegisterNode ended.
     Registered(Result<(), CallError>),
     /// HeartbeatNode ended.
-    HeartbeatAnswered(Result<(), CallError>),
+    HeartbeatAnswered {
+        /// Which one.
+        heartbeat: Heartbeat,
+        /// Whether the controller knows this node, or there was no answer in time.
+        result: Result<(), CallError>,
+    },
+    /// A heartbeat that had no answer in time has been answered after all, whatever the answer is.
+    LateAnswer,
     /// WorkerFinished ended.
     ReportAnswered {
         /// Whose report.
@@ -81,6 +88,10 @@ pub enum Event {
         /// Acknowledged, or not.
         result: Result<(), CallError>,
     },
+
+    /// Whether the worker program can be executed was looked at: if not, why not, with its path.
+    /// Until the first such event it is taken to be executable.
+    ProgramChecked(Result<(), Arc<str>>),
 
     /// A commit failed: none of its records is durable.
     JournalFailed(Arc<str>),
@@ -195,11 +206,25 @@ impl Reply {
     }
 }
 
+/// How a connection to the controller was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// The controller's computer refused or closed it: the process that served there has gone.
+    Closed,
+    /// Otherwise: it fell silent, say, or this agent gave it up.
+    Broken,
+}
+
 /// Where a stop stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StopStatus {
     /// Nothing of the worker is alive.
-    Stopped,
+    Stopped {
+        /// How it ended; `None`: its program never ran.
+        exit: Option<Exit>,
+        /// Whether the controller has acknowledged the report of the end.
+        acknowledged: bool,
+    },
     /// It is still alive; signalled, unless only asked about.
     Stopping,
     /// It is alive and could not be signalled.
@@ -260,6 +285,17 @@ pub enum StartError {
         /// The one that arrived.
         by: Generation,
     },
+    /// The same start was asked for again while this one waited.
+    #[error(
+        "generation {generation} of job {:?} was asked for again while this start waited",
+        .job.as_str()
+    )]
+    Retried {
+        /// The job.
+        job: JobId,
+        /// The generation.
+        generation: Generation,
+    },
     /// Not enough capacity.
     #[error("not enough slots: asked {asked}, free {free} of {total}")]
     NotEnoughSlots {
@@ -279,14 +315,20 @@ pub enum StartError {
     /// The start could not be made durable.
     #[error(transparent)]
     JournalDown(#[from] JournalDown),
-    /// Workers that this start supersedes did not end in time.
-    #[error("{left} superseded workers of job {:?} have not ended yet; try again", .job.as_str())]
-    SupersededStillAlive {
-        /// The job.
+    /// Workers that were ended to make room for this start did not end in time.
+    #[error(
+        "{left} workers that make room for job {:?} have been killed and not ended yet; try again",
+        .job.as_str()
+    )]
+    RoomNotFree {
+        /// The job of the start.
         job: JobId,
         /// How many are left.
         left: usize,
     },
+    /// The controller forgot this node while this start waited: whoever asked for it is gone.
+    #[error("the controller has forgotten this node while the start waited for room; try again")]
+    Forgotten,
     /// The program could not be run.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
@@ -332,6 +374,9 @@ pub enum CallError {
     /// The controller does not know this node.
     #[error("the controller does not know this node")]
     NotFound,
+    /// The connection that it was to go over has ended.
+    #[error("the connection to the controller has ended")]
+    NotConnected,
     /// It did not answer, or not in time, or with an error.
     #[error("{0}")]
     Failed(Arc<str>),

@@ -14,11 +14,13 @@ impl Machine {
             return;
         }
         self.adopting.remove(&id);
-        let end = End { exit, at: step.now.wall };
+        self.ends += 1;
+        let end = End { exit, at: step.now.wall, sequence: self.ends };
         self.amend(id, step, |worker| worker.end = Some(end));
         // A worker that ends before its start is answered was started all the same.
         self.answer_callers(id, step);
         self.settle_stop(id);
+        self.register_when_possible(step);
         if self.journal.error().is_none() {
             step.effect(Effect::Release(id));
         }

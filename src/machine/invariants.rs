@@ -23,7 +23,7 @@ type Invariant = fn(&Machine) -> Result<(), String>;
 const INVARIANTS: &[(&str, Invariant)] = &[
     ("live slots stay within capacity (P1)", slots_within_capacity),
     ("live and promised slots stay within capacity (P1)", promises_within_capacity),
-    ("superseded slots are promised once", promises_are_single),
+    ("the slots of a worker are promised once", promises_are_single),
     ("the indexes agree with the workers", indexes_agree),
     ("no worker is reported before it ended (P4)", reported_have_ended),
     ("every end that is not acknowledged is owed, and only those (P4, P5)", owed_is_owed),
@@ -33,7 +33,12 @@ const INVARIANTS: &[(&str, Invariant)] = &[
     ("only workers that are being stopped are signalled (P9)", signalled_are_stopping),
     ("starts in flight belong to workers without a process", launches_are_unborn),
     ("a worker without a process is being started or found (P7)", unborn_are_expected),
-    ("a start waits for older workers, one generation of a job at a time", waiting_has_a_cause),
+    (
+        "a start waits for workers that it ends, one generation of a job at a time",
+        waiting_has_a_cause,
+    ),
+    ("abandoned workers end in time, or are kept on purpose (P9, P15)", abandoned_come_to_an_end),
+    ("a node that may be known makes itself known", registers_when_it_may),
     ("whoever waits has a time at which it ends", waiting_is_bounded),
     ("no timer outlives its purpose", timers_have_a_purpose),
     ("nothing is to be admitted that new work would not be", closed_admits_nothing),
@@ -120,8 +125,8 @@ fn owed_moves_on(machine: &Machine) -> Result<(), String> {
     let (waiting, sent) = (machine.outbox.waiting_count(), machine.outbox.in_flight());
     let owed = machine.outbox.len();
     ensure(waiting + sent == owed, || format!("{waiting} wait, {sent} sent, {owed} owed"))?;
-    let room = sent < machine.config.reports_in_flight.get();
-    let due = machine.session.is_registered() && room && waiting > 0;
+    let next = machine.outbox.next_due(machine.config.reports_in_flight);
+    let due = machine.session.is_in_touch() && next.is_some();
     let timer = machine.timers.get(Timer::Report).is_some();
     ensure(timer == due, || format!("timer {timer}, {waiting} wait, {sent} sent"))
 }
@@ -173,17 +178,20 @@ fn waiting_has_a_cause(machine: &Machine) -> Result<(), String> {
     let mut generations = BTreeMap::new();
     for start in &machine.waiting {
         let spec = &start.admission.spec;
-        let older = machine.live_older_than(spec).next();
-        ensure(older.is_some(), || format!("{spec:?} waits for nobody"))?;
+        ensure(machine.waits_for(start) > 0, || format!("{spec:?} waits for nobody"))?;
         let first = *generations.entry(&spec.job).or_insert(spec.generation);
         ensure(first == spec.generation, || format!("{first} and {} wait", spec.generation))?;
-        let superseded = |id: &WorkerId| {
+        let ends = &start.room.ends;
+        let older = machine.live_older_than(spec).find(|worker| !ends.contains(&worker.id));
+        ensure(older.is_none(), || format!("{spec:?} does not wait for {older:?}"))?;
+        ensure(start.room.takes.is_subset(ends), || format!("{:?}", start.room))?;
+        let ending = |id: &WorkerId| {
             let worker = machine.roster.get(*id).map(AsRef::as_ref);
             worker.is_none_or(|w: &Worker| {
                 !w.is_live() || w.stop.is_some_and(|s| s.kill_at.is_some())
             })
         };
-        let spared = start.takes.iter().find(|id| !superseded(id));
+        let spared = ends.iter().find(|id| !ending(id));
         ensure(spared.is_none(), || format!("{spared:?} is to make room and not killed"))?;
     }
     Ok(())
@@ -191,10 +199,36 @@ fn waiting_has_a_cause(machine: &Machine) -> Result<(), String> {
 
 fn promises_are_single(machine: &Machine) -> Result<(), String> {
     let mut seen = BTreeSet::new();
-    for id in machine.waiting.iter().flat_map(|start| &start.takes) {
+    for id in machine.waiting.iter().flat_map(|start| &start.room.takes) {
         ensure(seen.insert(id), || format!("worker {id} is promised twice"))?;
     }
     Ok(())
+}
+
+fn abandoned_come_to_an_end(machine: &Machine) -> Result<(), String> {
+    let scanned: BTreeSet<_> =
+        machine.roster.iter().filter(|worker| worker.is_abandoned()).map(|w| w.id).collect();
+    let indexed: BTreeSet<_> = machine.roster.abandoned().map(|worker| worker.id).collect();
+    ensure(indexed == scanned, || format!("abandoned: indexed {indexed:?}, found {scanned:?}"))?;
+    for worker in machine.roster.live().filter(|_| machine.begun) {
+        let until = machine.abandoned_until(worker);
+        let timer = machine.timers.get(Timer::StopAbandoned(worker.id));
+        ensure(until == timer, || format!("{}: until {until:?}, timer {timer:?}", worker.id))?;
+    }
+    Ok(())
+}
+
+fn registers_when_it_may(machine: &Machine) -> Result<(), String> {
+    let abandoned = machine.roster.abandoned().len();
+    match machine.session.state() {
+        _ if machine.finished => Ok(()),
+        State::Clearing => ensure(abandoned > 0, || "nothing is to be cleared away".into()),
+        State::Withheld => ensure(!machine.may_register(), || "nothing withholds it".into()),
+        State::Registered if machine.session.is_unannounced() => {
+            ensure(!machine.may_register(), || "nothing keeps it from registering".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn waiting_is_bounded(machine: &Machine) -> Result<(), String> {
@@ -224,12 +258,16 @@ fn timers_have_a_purpose(machine: &Machine) -> Result<(), String> {
                 machine.waiting.iter().any(|start| start.request() == request)
             }
             Timer::AbandonSpawn(id) => machine.launching.get(&id).is_some_and(|c| !c.is_empty()),
-            Timer::Register => machine.session.state() == State::Disconnected,
-            Timer::Heartbeat | Timer::Report => machine.session.is_registered(),
+            Timer::Probe => machine.session.state() == State::Disconnected,
+            Timer::Register => machine.session.state() == State::Clearing,
+            Timer::StopAbandoned(id) => {
+                machine.roster.get(id).is_some_and(|worker| worker.is_abandoned())
+            }
+            Timer::Heartbeat | Timer::Report => machine.session.is_in_touch(),
             Timer::Forget => !machine.retired.is_empty(),
             Timer::Rewrite => machine.journal.error().is_some(),
             Timer::Fence => machine.config.fence_after.is_some(),
-            Timer::GiveUp => machine.shutting_down,
+            Timer::GiveUp => machine.is_shutting_down(),
         };
         ensure(wanted, || format!("{timer:?}"))?;
     }
@@ -237,17 +275,18 @@ fn timers_have_a_purpose(machine: &Machine) -> Result<(), String> {
 }
 
 fn closed_admits_nothing(machine: &Machine) -> Result<(), String> {
-    let closed = machine.draining || machine.shutting_down;
+    let closed = machine.draining || machine.is_shutting_down();
     ensure(!closed || machine.waiting.is_empty(), || format!("{} wait", machine.waiting.len()))
 }
 
 fn session_moves_on(machine: &Machine) -> Result<(), String> {
     let timer = match machine.session.state() {
         _ if !machine.begun => return Ok(()),
-        State::Disconnected => Timer::Register,
-        State::Registered => Timer::Heartbeat,
+        State::Disconnected => Timer::Probe,
+        State::Clearing => Timer::Register,
+        State::Registered | State::Withheld => Timer::Heartbeat,
         // The answer of the call in flight is the next step: calls have deadlines.
-        State::Registering => return Ok(()),
+        State::Probing | State::Registering => return Ok(()),
     };
     ensure(machine.timers.get(timer).is_some(), || format!("no {timer:?}"))
 }
@@ -260,9 +299,9 @@ fn fence_is_armed(machine: &Machine) -> Result<(), String> {
 
 fn shutdown_ends(machine: &Machine) -> Result<(), String> {
     let ends = machine.finished || machine.timers.get(Timer::GiveUp).is_some();
-    ensure(!machine.shutting_down || ends, || "no timer".into())?;
+    ensure(!machine.is_shutting_down() || ends, || "no timer".into())?;
     let done = machine.roster.live_count() == 0 && machine.outbox.len() == 0;
-    let over = machine.shutting_down && machine.begun && done;
+    let over = machine.is_shutting_down() && machine.begun && done;
     ensure(!over || machine.finished, || "nothing is left to wait for".into())
 }
 

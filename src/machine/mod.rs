@@ -27,6 +27,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod abandoned;
 mod config;
 mod dice;
 mod drain;
@@ -39,6 +40,7 @@ mod outbox;
 mod record;
 mod recovery;
 mod retention;
+mod room;
 mod roster;
 mod session;
 mod shutdown;
@@ -60,12 +62,12 @@ use std::{
     sync::Arc,
 };
 
-pub use config::{Backoff, Config, SHORTEST_FENCE};
+pub use config::{AbandonedPolicy, Backoff, Config, SHORTEST_FENCE};
 pub use dice::Seed;
-pub use effect::{Effect, Effects, Launch, Registration, Report, Signal};
+pub use effect::{Effect, Effects, Heartbeat, Launch, Registration, Report, Signal};
 pub use event::{
-    Ask, CallError, Event, JournalDown, Reply, Shutdown, SpawnError, Start, StartError, StopHow,
-    StopStatus, WrongMachine,
+    Ask, CallError, Event, JournalDown, Loss, Reply, Shutdown, SpawnError, Start, StartError,
+    StopHow, StopStatus, WrongMachine,
 };
 pub use record::{Commit, Record, Recovered};
 pub use time::{Mono, Now, Wall};
@@ -87,13 +89,16 @@ pub struct Machine {
     session: Session,
     begun: bool,
     draining: bool,
-    shutting_down: bool,
+    /// When the agent was told to end, if it was.
+    shutdown_began: Option<Mono>,
     finished: bool,
+    /// Why the worker program cannot be executed, if so.
+    program_error: Option<Arc<str>>,
 
     roster: Roster,
     /// Workers whose program does not run yet, with the callers who wait for it.
     launching: BTreeMap<WorkerId, Vec<RequestId>>,
-    /// Starts that wait for the workers they supersede, in order of arrival.
+    /// Starts that wait for the workers that they end, in order of arrival.
     waiting: Vec<WaitingStart>,
     /// Answers to StartWorker that have not left yet: reports of these workers are held back.
     undelivered: BTreeMap<RequestId, WorkerId>,
@@ -108,6 +113,8 @@ pub struct Machine {
     /// Recovered workers that the journal does not hold.
     unwritten: BTreeSet<WorkerId>,
     outbox: Outbox,
+    /// How many ends there have been on this node: the sequence of the last one.
+    ends: u64,
     /// Reported workers and when they are forgotten, oldest first.
     retired: VecDeque<(Mono, WorkerId)>,
     /// Workers that were alive when this machine began: they may hold more slots than there are.
@@ -117,16 +124,18 @@ pub struct Machine {
 use dice::Dice;
 use durability::JournalHealth;
 use outbox::Outbox;
+use room::WaitingStart;
 use roster::Roster;
 use session::Session;
 use step::Step;
-use supersede::WaitingStart;
 use timers::Timers;
 
 impl Machine {
     /// A machine in the state that `recovered` describes. [`Event::Begin`] sets it going.
     pub fn new(config: Config, seed: Seed, recovered: Recovered, now: Now) -> Self {
         let mut roster = Roster::default();
+        let ends = recovered.workers.iter().filter_map(|worker| worker.end);
+        let ends = ends.map(|end| end.sequence).max().unwrap_or_default();
         for worker in recovered.workers {
             roster.insert(Arc::new(worker));
         }
@@ -136,11 +145,12 @@ impl Machine {
             dice: Dice::new(seed),
             timers: Timers::default(),
             journal: JournalHealth::default(),
-            session: Session::new(),
+            session: Session::new(recovered.known_at),
             begun: false,
             draining: recovered.draining,
-            shutting_down: false,
+            shutdown_began: None,
             finished: false,
+            program_error: None,
             inherited: roster.live().map(|worker| worker.id).collect(),
             roster,
             launching: BTreeMap::new(),
@@ -152,6 +162,7 @@ impl Machine {
             lost: recovered.lost,
             unwritten: recovered.unwritten,
             outbox: Outbox::default(),
+            ends,
             retired: VecDeque::new(),
         }
     }
@@ -184,11 +195,18 @@ impl Machine {
             Event::Exited { worker, exit } => self.handle_exited(worker, exit, step),
             Event::NeverRan(worker) => self.handle_never_ran(worker, step),
             Event::SignalFailed { worker, .. } => self.handle_signal_failed(worker, step),
-            Event::Connected => self.handle_connected(step),
+            Event::ConnectionLost(loss) => self.handle_connection_lost(loss),
             Event::Registered(result) => self.handle_registered(result, step),
-            Event::HeartbeatAnswered(result) => self.handle_heartbeat_answered(result, step),
+            Event::HeartbeatAnswered { heartbeat, result } => {
+                self.handle_heartbeat_answered(heartbeat, result, step);
+            }
+            Event::LateAnswer => self.handle_late_answer(step),
             Event::ReportAnswered { worker, result } => {
                 self.handle_report_answered(worker, result, step);
+            }
+            Event::ProgramChecked(result) => {
+                self.program_error = result.err();
+                self.register_when_possible(step);
             }
             Event::JournalFailed(error) => self.handle_journal_failed(error, step),
             Event::JournalRestored => self.handle_journal_restored(step),
@@ -217,7 +235,9 @@ impl Machine {
                 Timer::AnswerStop(worker, request) => self.answer_stop_late(worker, request, step),
                 Timer::AbandonStart(request) => self.abandon_start(request, step),
                 Timer::AbandonSpawn(worker) => self.abandon_spawn(worker, step),
-                Timer::Register => self.register(step),
+                Timer::Probe => self.probe(step),
+                Timer::Register => self.introduce(step),
+                Timer::StopAbandoned(worker) => self.stop_abandoned(worker, step),
                 Timer::Heartbeat => self.send_heartbeat(step),
                 Timer::Report => self.send_reports(step),
                 Timer::Fence => self.fence(step),
@@ -234,7 +254,7 @@ impl Machine {
             machine: self.config.machine.clone(),
             task_slots: self.config.task_slots,
             free_slots: self.free_slots(),
-            mode: match (self.shutting_down, self.draining) {
+            mode: match (self.is_shutting_down(), self.draining) {
                 (true, _) => Mode::ShuttingDown,
                 (false, true) => Mode::Draining,
                 (false, false) => Mode::Serving,
@@ -243,8 +263,10 @@ impl Machine {
             last_contact: self.session.last_contact(),
             workers: self.roster.workers(),
             live_workers: self.roster.live_count(),
+            abandoned_workers: self.roster.abandoned().len(),
             reports_owed: self.outbox.len(),
             journal_error: self.journal.error().cloned(),
+            program_error: self.program_error.clone(),
             started_at: self.started_at,
         }
     }

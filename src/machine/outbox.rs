@@ -1,10 +1,12 @@
 //! Owed reports: each is sent until it is acknowledged, oldest first, a bounded number at a time,
-//! with a backoff of its own, so that one that is refused does not hold up the others.
+//! with a backoff of its own, so that one that is refused does not hold up the others. Once one has
+//! failed they go one at a time, with a backoff that all share, until one is acknowledged: a
+//! controller that refuses all of a thousand reports is not called a thousand times a second.
 //!
 //! ```text
 //!            ┌────────────── failed: backoff ──────────────┐
 //!            ▼                                             │
-//!  owed ─▶ waiting ─▶ due, and registered ─▶ in flight ────┴─▶ acknowledged: recorded, gone
+//!  owed ─▶ waiting ─▶ due, and in touch ───▶ in flight ────┴─▶ acknowledged: recorded, gone
 //! ```
 //!
 //! A report does not leave before the StartWorker that named its worker has been answered; should
@@ -12,6 +14,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
     time::Duration,
 };
 
@@ -33,6 +36,12 @@ pub(super) struct Outbox {
     waiting: BTreeSet<(Mono, Sequence, WorkerId)>,
     in_flight: usize,
     next: Sequence,
+    /// Failures since a report was last acknowledged, of whichever reports. While there are some,
+    /// one report at a time is sent, and none before `paused_until`.
+    refusals: u32,
+    paused_until: Mono,
+    /// How many pauses there have been.
+    pauses: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +50,8 @@ struct Owed {
     failures: u32,
     /// When it may be sent; `None`: it is on its way.
     due: Option<Mono>,
+    /// How many pauses there had been when it was sent.
+    sent_after: u64,
 }
 
 impl Outbox {
@@ -69,21 +80,21 @@ impl Outbox {
     fn insert(&mut self, id: WorkerId, due: Mono) {
         let sequence = self.next;
         self.next += 1;
-        self.owed.insert(id, Owed { sequence, failures: 0, due: Some(due) });
+        self.owed.insert(id, Owed { sequence, failures: 0, due: Some(due), sent_after: 0 });
         self.waiting.insert((due, sequence, id));
     }
 
-    fn first_due(&self) -> Option<Mono> {
-        self.waiting.first().map(|(due, _, _)| *due)
+    /// When the next report may go; `None`: none waits, or enough are under way.
+    pub(super) fn next_due(&self, in_flight: NonZeroUsize) -> Option<Mono> {
+        let most = if self.refusals > 0 { 1 } else { in_flight.get() };
+        let (due, ..) = self.waiting.first()?;
+        (self.in_flight < most).then(|| self.paused_until.max(*due))
     }
 
-    fn send_next(&mut self, now: Mono) -> Option<WorkerId> {
-        let (due, _, id) = *self.waiting.first()?;
-        if due > now {
-            return None;
-        }
-        self.waiting.pop_first();
-        self.owed.get_mut(&id)?.due = None;
+    fn send_next(&mut self) -> Option<WorkerId> {
+        let (_, _, id) = self.waiting.pop_first()?;
+        let owed = self.owed.get_mut(&id)?;
+        (owed.due, owed.sent_after) = (None, self.pauses);
         self.in_flight += 1;
         Some(id)
     }
@@ -124,6 +135,21 @@ impl Outbox {
         self.waiting.iter().map(|(_, _, id)| (*id, failures(id))).collect()
     }
 
+    /// A report has failed: the next one waits for as long as `draw` says for this many failures
+    /// in a row. Those that were under way together count once.
+    fn pause(&mut self, id: WorkerId, now: Mono, draw: impl FnOnce(u32) -> Duration) {
+        if self.owed.get(&id).is_some_and(|owed| owed.sent_after == self.pauses) {
+            self.pauses += 1;
+            self.refusals = self.refusals.saturating_add(1);
+            self.paused_until = now + draw(self.refusals);
+        }
+    }
+
+    /// The controller takes reports.
+    fn resume(&mut self) {
+        (self.refusals, self.paused_until) = (0, Mono::default());
+    }
+
     fn forgive(&mut self, id: WorkerId) {
         if let Some(owed) = self.owed.get_mut(&id) {
             owed.failures = 0;
@@ -155,19 +181,21 @@ impl Machine {
     /// Sends what is due, if there is a controller to send it to.
     pub(super) fn send_reports(&mut self, step: &mut Step) {
         self.timers.cancel(Timer::Report);
-        if !self.session.is_registered() {
+        if !self.session.is_in_touch() {
             return;
         }
-        while self.outbox.in_flight() < self.config.reports_in_flight.get() {
-            let Some(id) = self.outbox.send_next(step.now.mono) else { break };
+        while let Some(due) = self.outbox.next_due(self.config.reports_in_flight) {
+            if due > step.now.mono {
+                return self.timers.set(Timer::Report, due);
+            }
+            if !self.session.is_connected() {
+                return self.probe(step);
+            }
+            let Some(id) = self.outbox.send_next() else { return };
             let report = self.roster.get(id).and_then(|worker| self.report(worker));
             if let Some(report) = report {
                 step.effect(Effect::Report(report));
             }
-        }
-        let room = self.outbox.in_flight() < self.config.reports_in_flight.get();
-        if let Some(due) = self.outbox.first_due().filter(|_| room) {
-            self.timers.set(Timer::Report, due);
         }
     }
 
@@ -175,6 +203,9 @@ impl Machine {
     /// that goes for all, and none has ever failed; else what has failed too often may be what
     /// costs each connection.
     pub(super) fn hurry_reports(&mut self, returns: bool, step: &mut Step) {
+        if returns {
+            self.outbox.resume();
+        }
         for (id, failures) in self.outbox.waiting() {
             if self.undelivered.values().any(|worker| *worker == id) {
                 continue;
@@ -199,8 +230,10 @@ impl Machine {
             Ok(()) => self.settle_report(id, step),
             Err(_) => {
                 if let Some(failures) = self.outbox.take_back(id) {
-                    let wait = self.dice.report(self.config.backoff.bound(failures));
-                    self.outbox.move_to(id, step.now.mono + wait);
+                    let (now, backoff) = (step.now.mono, self.config.backoff);
+                    let wait = self.dice.report(backoff.bound(failures));
+                    self.outbox.move_to(id, now + wait);
+                    self.outbox.pause(id, now, |refusals| self.dice.pace(backoff.bound(refusals)));
                 }
             }
         }
@@ -211,6 +244,7 @@ impl Machine {
         if !self.outbox.remove(id) {
             return;
         }
+        self.outbox.resume();
         self.heard_controller(step);
         let at = step.now.wall;
         self.amend(id, step, |worker| worker.reported_at = Some(at));

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::worker::Worker;
+use super::{time::Mono, worker::Worker};
 use crate::ids::WorkerId;
 
 /// One row to write or delete.
@@ -15,6 +15,8 @@ pub enum Record {
     Forget(WorkerId),
     /// Whether the agent refuses new workers.
     Draining(bool),
+    /// When the controller last knew this node.
+    KnownAt(Mono),
 }
 
 /// The records of one batch of events, to be committed together or not at all.
@@ -45,4 +47,6 @@ pub struct Recovered {
     pub unwritten: BTreeSet<WorkerId>,
     /// Whether the agent refuses new workers.
     pub draining: bool,
+    /// When the controller last knew this node, if the computer has not been restarted since.
+    pub known_at: Option<Mono>,
 }

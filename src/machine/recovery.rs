@@ -1,5 +1,7 @@
 //! The first event: what earlier agents left is looked after before anything new happens.
 
+use std::sync::Arc;
+
 use super::{
     Machine,
     effect::Effect,
@@ -14,23 +16,33 @@ impl Machine {
     pub(super) fn handle_begin(&mut self, step: &mut Step) {
         self.postpone_fence(step);
         let recovered = self.roster.workers();
-        for worker in recovered.iter() {
-            if self.unwritten.remove(&worker.id) {
-                // Only the shim knows it, and that may die as well.
-                self.record(Record::Worker(worker.clone()), step);
-            }
-            if !worker.is_live() {
-                self.resume_ended(worker, step);
-            } else if self.lost.contains(&worker.id) {
+        let mut ended: Vec<_> = recovered.iter().filter(|worker| !worker.is_live()).collect();
+        // What is owed goes out in the order in which it came about.
+        ended.sort_by_key(|worker| worker.end.map(|end| end.sequence));
+        for worker in ended {
+            self.rewrite_if_lost(worker, step);
+            self.resume_ended(worker, step);
+        }
+        for worker in recovered.iter().filter(|worker| worker.is_live()) {
+            self.rewrite_if_lost(worker, step);
+            if self.lost.contains(&worker.id) {
                 self.handle_exited(worker.id, Exit::Lost, step);
             } else {
                 self.adopting.insert(worker.id);
+                self.schedule_stop_of_abandoned(worker.id);
                 step.effect(Effect::Adopt { worker: worker.id, process: worker.process });
             }
         }
         self.lost.clear();
         self.begun = true;
-        self.register(step);
+        self.probe(step);
+    }
+
+    /// Records a worker that only the shim knows: that may die as well.
+    fn rewrite_if_lost(&mut self, worker: &Arc<Worker>, step: &mut Step) {
+        if self.unwritten.remove(&worker.id) {
+            self.record(Record::Worker(worker.clone()), step);
+        }
     }
 
     fn resume_ended(&mut self, worker: &Worker, step: &mut Step) {

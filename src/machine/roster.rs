@@ -19,6 +19,8 @@ pub(super) struct Roster {
     /// A key names one worker, unless somebody wrote the journal who is no agent.
     by_key: BTreeSet<(StartKey, WorkerId)>,
     live: usize,
+    /// Those of the live ones that no controller counts.
+    abandoned: BTreeSet<WorkerId>,
     /// Wide enough for any number of workers of any size, of which earlier agents may have left some.
     used_slots: u128,
 }
@@ -50,6 +52,22 @@ impl Roster {
         let ids = self.live_by_job.get(job).into_iter();
         let older = ids.flat_map(move |ids| ids.range(..(generation, WorkerId(0))));
         older.map(|&(_, id)| &self.workers[id])
+    }
+
+    /// The live workers of a job in this generation.
+    pub(super) fn live_in(
+        &self,
+        job: &JobId,
+        generation: Generation,
+    ) -> impl Iterator<Item = &Arc<Worker>> {
+        let ids = self.live_by_job.get(job).into_iter();
+        let same = (generation, WorkerId(0))..=(generation, WorkerId(u64::MAX));
+        ids.flat_map(move |ids| ids.range(same.clone())).map(|&(_, id)| &self.workers[id])
+    }
+
+    /// The abandoned workers.
+    pub(super) fn abandoned(&self) -> impl ExactSizeIterator<Item = &Arc<Worker>> {
+        self.abandoned.iter().map(|id| &self.workers[*id])
     }
 
     /// The highest generation of a job's live workers.
@@ -100,6 +118,10 @@ impl Roster {
         self.workers.insert(worker.clone());
         if was_live && !worker.is_live() {
             self.count_out(&worker);
+        } else if worker.is_abandoned() {
+            self.abandoned.insert(id);
+        } else {
+            self.abandoned.remove(&id);
         }
         Some(worker)
     }
@@ -117,6 +139,9 @@ impl Roster {
 
     fn count_in(&mut self, worker: &Worker) {
         self.live += 1;
+        if worker.is_abandoned() {
+            self.abandoned.insert(worker.id);
+        }
         self.used_slots += u128::from(worker.spec.slots.get());
         self.live_by_job
             .entry(worker.spec.job.clone())
@@ -126,6 +151,7 @@ impl Roster {
 
     fn count_out(&mut self, worker: &Worker) {
         self.live -= 1;
+        self.abandoned.remove(&worker.id);
         self.used_slots -= u128::from(worker.spec.slots.get());
         if let Some(ids) = self.live_by_job.get_mut(&worker.spec.job) {
             ids.remove(&(worker.spec.generation, worker.id));

@@ -1,9 +1,9 @@
 //! StartWorker: what is admitted, what is refused, and the way from admission to a running program.
 //!
 //! ```text
-//!  asked ──▶ objection? ──▶ refused
+//!  asked ──▶ objection? no room? ──▶ refused
 //!    │
-//!    ├─ older generations alive? ──▶ killed, waited for (supersede.rs) ─┐
+//!    ├─ workers to be ended for it? ──▶ killed, waited for (room.rs) ───┐
 //!    ▼                                                                  ▼
 //!  admitted: recorded, Spawn ─┬▶ Spawned: recorded, answered      (or abandoned)
 //!                             ├▶ SpawnFailed: forgotten, refused
@@ -49,15 +49,16 @@ impl Machine {
         if self.join_repeat(request, &spec, step) {
             return;
         }
-        if let Some(error) = self.objection(&spec) {
-            return step.refuse_start(request, error);
-        }
+        let room = match self.objection(&spec).map_or_else(|| self.room_for(&spec), Err) {
+            Ok(room) => room,
+            Err(error) => return step.refuse_start(request, error),
+        };
         let admission = Admission { spec, env: start.env, callers: vec![request] };
-        self.abandon_older_starts(&admission.spec, step);
-        if self.live_older_than(&admission.spec).next().is_some() {
-            self.supersede(admission, step);
-        } else {
+        self.clear_the_way(&admission.spec, room.retries, step);
+        if room.ends.is_empty() {
             self.admit(admission, step);
+        } else {
+            self.wait_for_room(admission, room, step);
         }
     }
 
@@ -101,7 +102,7 @@ impl Machine {
     }
 
     fn objection(&self, spec: &WorkerSpec) -> Option<StartError> {
-        if self.shutting_down {
+        if self.is_shutting_down() {
             return Some(StartError::ShuttingDown);
         }
         if self.draining {
@@ -110,20 +111,13 @@ impl Machine {
         if let Some(down) = self.journal.down() {
             return Some(down.into());
         }
-        self.stale_generation(spec).or_else(|| self.lack_of_slots(spec))
-    }
-
-    fn lack_of_slots(&self, spec: &WorkerSpec) -> Option<StartError> {
-        let asked = spec.slots.get();
-        let free = self.free_slots_after(self.reclaimable_slots(spec));
-        let total = self.config.task_slots;
-        (asked > free).then_some(StartError::NotEnoughSlots { asked, free, total })
+        self.stale_generation(spec)
     }
 
     /// Gives the worker its name and its slots, and has it spawned.
     pub(super) fn admit(&mut self, admission: Admission, step: &mut Step) {
         if let Some(down) = self.journal.down() {
-            // It failed while the start waited for the workers it supersedes.
+            // It failed while the start waited for room.
             for request in admission.callers {
                 step.refuse_start(request, down.clone().into());
             }
@@ -136,6 +130,7 @@ impl Machine {
             admitted_at: step.now.wall,
             process: None,
             stop: None,
+            abandoned_at: None,
             end: None,
             reported_at: None,
         });
@@ -223,6 +218,7 @@ impl Machine {
         self.forget(id, step);
         self.answer_stops(id, step);
         self.admit_waiting(step);
+        self.register_when_possible(step);
         self.shorten_shutdown(step);
     }
 }

@@ -19,6 +19,10 @@ use crate::ids::{RequestId, WorkerId};
 /// How long to wait before a SIGKILL that could not be sent is tried again.
 const KILL_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// How much longer than the SIGKILL takes to come a forced StopWorker waits for the end and its
+/// acknowledgement. A stock controller holds no lock meanwhile, and counts its rounds of stops.
+const FORCED_REPLY_MARGIN: Duration = Duration::from_secs(2);
+
 impl Machine {
     pub(super) fn handle_stop(
         &mut self,
@@ -27,6 +31,7 @@ impl Machine {
         how: StopHow,
         step: &mut Step,
     ) {
+        self.reclaim(id, step);
         let Some(worker) = self.roster.get(id) else {
             return step.reply(request, Reply::Stopped(StopStatus::NotFound));
         };
@@ -38,8 +43,12 @@ impl Machine {
             let kill_at = (how == StopHow::Force).then(|| step.now.mono + self.config.kill_after);
             self.begin_stop(id, kill_at, step);
         }
+        let wait = match how {
+            StopHow::Force => self.config.kill_after + FORCED_REPLY_MARGIN,
+            StopHow::Gentle | StopHow::Ask => self.config.reply_wait,
+        };
         self.stop_callers.insert((id, request));
-        self.timers.set(Timer::AnswerStop(id, request), step.now.mono + self.config.reply_wait);
+        self.timers.set(Timer::AnswerStop(id, request), step.now.mono + wait);
     }
 
     /// Tells a live worker to end: SIGTERM now, SIGKILL at `kill_at` if that is set.
@@ -49,6 +58,9 @@ impl Machine {
         let kill_at = earlier.into_iter().chain(kill_at).min();
         if worker.stop != Some(Stop { kill_at }) {
             self.amend(id, step, |worker| worker.stop = Some(Stop { kill_at }));
+        }
+        if kill_at.is_some() {
+            self.timers.cancel(Timer::StopAbandoned(id));
         }
         self.resume_stop(id, step);
     }
@@ -69,6 +81,11 @@ impl Machine {
             }
             None => self.signal(id, Signal::Terminate, step),
         }
+    }
+
+    /// Whether it has been sent the signal that no process survives.
+    pub(super) fn is_dying(&self, worker: &Worker) -> bool {
+        self.signalled.get(&worker.id) == Some(&Signal::Kill)
     }
 
     /// Sends each signal once, unless it failed.
@@ -100,13 +117,21 @@ impl Machine {
     pub(super) fn settle_stop(&mut self, id: WorkerId) {
         self.signalled.remove(&id);
         self.timers.cancel(Timer::Kill(id));
+        self.timers.cancel(Timer::StopAbandoned(id));
     }
 
     /// Answers everyone who waits for the worker's end.
     pub(super) fn answer_stops(&mut self, id: WorkerId, step: &mut Step) {
+        let status = self.stop_status(id);
         for request in self.take_stop_callers(id) {
-            step.reply(request, Reply::Stopped(StopStatus::Stopped));
+            step.reply(request, Reply::Stopped(status));
         }
+    }
+
+    /// Where the stop of a worker stands that once was known.
+    fn stop_status(&self, id: WorkerId) -> StopStatus {
+        let gone = StopStatus::Stopped { exit: None, acknowledged: true };
+        self.roster.get(id).map_or(gone, |worker| status(worker))
     }
 
     fn take_stop_callers(&mut self, id: WorkerId) -> Vec<RequestId> {
@@ -122,12 +147,17 @@ impl Machine {
     /// The caller has waited long enough.
     pub(super) fn answer_stop_late(&mut self, id: WorkerId, request: RequestId, step: &mut Step) {
         if self.stop_callers.remove(&(id, request)) {
-            let status = self.roster.get(id).map_or(StopStatus::Stopped, |worker| status(worker));
+            let status = self.stop_status(id);
             step.reply(request, Reply::Stopped(status));
         }
     }
 }
 
 fn status(worker: &Worker) -> StopStatus {
-    if worker.is_live() { StopStatus::Stopping } else { StopStatus::Stopped }
+    match worker.end {
+        None => StopStatus::Stopping,
+        Some(end) => {
+            StopStatus::Stopped { exit: Some(end.exit), acknowledged: worker.reported_at.is_some() }
+        }
+    }
 }

@@ -16,8 +16,12 @@ pub enum Timer {
     AbandonStart(RequestId),
     /// A StartWorker whose program does not run gives up.
     AbandonSpawn(WorkerId),
-    /// The next attempt to register.
+    /// The next attempt to reach the controller.
+    Probe,
+    /// RegisterNode waits no longer for abandoned workers to end.
     Register,
+    /// An abandoned worker is stopped.
+    StopAbandoned(WorkerId),
     /// The next heartbeat.
     Heartbeat,
     /// The first owed report whose backoff is over.

@@ -28,10 +28,14 @@ pub struct View {
     pub workers: Workers,
     /// How many of them are alive.
     pub live_workers: usize,
+    /// How many of those are abandoned: no controller counts their slots.
+    pub abandoned_workers: usize,
     /// How many ends the controller has not acknowledged.
     pub reports_owed: usize,
     /// Why the journal takes no commits, if so.
     pub journal_error: Option<Arc<str>>,
+    /// Why the worker program cannot be executed, if so. The agent does not register meanwhile.
+    pub program_error: Option<Arc<str>>,
     /// When the agent started.
     pub started_at: Wall,
 }

@@ -23,6 +23,9 @@ pub struct Worker {
     pub process: Option<Process>,
     /// Set once the worker has been told to end.
     pub stop: Option<Stop>,
+    /// Since when no controller has known of it: it was alive when the controller turned out to
+    /// have forgotten this node, and no controller has named it since.
+    pub abandoned_at: Option<Mono>,
     /// Set once it and everything it started is gone.
     pub end: Option<End>,
     /// When the controller acknowledged the report of the end.
@@ -84,6 +87,9 @@ pub struct End {
     pub exit: Exit,
     /// When the agent saw it.
     pub at: Wall,
+    /// Its place among all ends on this node: a later end has a higher number. Zero: unknown, from
+    /// a journal that did not keep it; earlier than all others.
+    pub sequence: u64,
 }
 
 /// How a process ended.
@@ -131,6 +137,17 @@ impl Worker {
     /// Whether it holds its slots: from admission until it and everything it started is gone.
     pub fn is_live(&self) -> bool {
         self.end.is_none()
+    }
+
+    /// Orders workers that are alive by age, the oldest first: by the start of their processes,
+    /// which no jump of the wall clock moves.
+    pub(super) fn age(&self) -> (u64, WorkerId) {
+        (self.process.map_or(u64::MAX, |process| process.start_time), self.id)
+    }
+
+    /// Whether it is alive and no controller counts its slots.
+    pub fn is_abandoned(&self) -> bool {
+        self.is_live() && self.abandoned_at.is_some()
     }
 
     /// Whether the controller is still to be told of its end.

@@ -19,12 +19,13 @@ use tonic::{
 use tower::{Service, ServiceExt as _};
 
 use super::{
+    connection::{Ended, Life, OnLoss},
     convert,
     wire::{self, controller_grpc_client::ControllerGrpcClient},
 };
 use crate::{
     ids::MachineId,
-    machine::{CallError, Registration, Report, Wall},
+    machine::{CallError, Heartbeat, Loss, Registration, Report},
 };
 
 /// How a controller is called.
@@ -54,21 +55,33 @@ impl Default for CallSettings {
 /// connection, perhaps at another address by now. Not one: a controller that is late is still there.
 const UNANSWERED_MOST: u32 = 3;
 
-/// A client of one controller. Connects when it is first used and again whenever it must.
+/// What a client tells besides the answers to its calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notification {
+    /// A connection has ended, or was refused.
+    Lost(Loss),
+    /// A heartbeat that was given up has been answered after all.
+    LateAnswer,
+}
+
+/// A client of one controller. Only probes, and calls for which it makes no difference whether the
+/// controller has forgotten this node, make a new connection where there is none.
 #[derive(Clone)]
 pub struct ControllerClient {
     machine: MachineId,
     deadline: Duration,
-    connect: Arc<dyn Fn() -> Channel + Send + Sync>,
+    connect: Arc<dyn Fn(&Life) -> Channel + Send + Sync>,
+    notify: Arc<dyn Fn(Notification) + Send + Sync>,
     current: Arc<Mutex<Current>>,
 }
 
-/// The channel that is used now.
+/// The connection that is used now.
 struct Current {
     channel: Channel,
+    life: Life,
     /// Registrations and heartbeats in a row that had no answer.
     unanswered: u32,
-    /// The first such heartbeat, which goes on, perhaps on the channel before.
+    /// The first such heartbeat, which goes on, perhaps on the connection before.
     overdue: Option<AbortOnDropHandle<()>>,
 }
 
@@ -84,44 +97,65 @@ impl fmt::Debug for ControllerClient {
 }
 
 impl ControllerClient {
-    /// A client that connects through `connector`; `on_connect` is called for each new connection.
+    /// A client that connects through `connector`; `notify` is called for what no call tells.
     pub fn new<C>(
         machine: MachineId,
         endpoint: Endpoint,
         settings: CallSettings,
         connector: C,
-        on_connect: impl Fn() + Send + Sync + 'static,
+        notify: impl Fn(Notification) + Send + Sync + 'static,
     ) -> Self
     where
         C: Service<Uri> + Clone + Send + Sync + 'static,
         C::Response: Read + Write + Unpin + Send + 'static,
         C::Future: Send,
-        C::Error: Send,
-        Box<dyn Error + Send + Sync>: From<C::Error>,
+        C::Error: Into<Box<dyn Error + Send + Sync>> + Send,
     {
-        let on_connect = Arc::new(on_connect);
-        let connector = connector.map_response(move |connection| {
-            on_connect();
-            connection
-        });
+        let notify: Arc<dyn Fn(Notification) + Send + Sync> = Arc::new(notify);
+        let on_loss: OnLoss = {
+            let notify = notify.clone();
+            Arc::new(move |loss| notify(Notification::Lost(loss)))
+        };
         let (every, patience) = settings.keepalive;
         let endpoint = endpoint
             .connect_timeout(settings.connect_deadline)
             .http2_keep_alive_interval(every)
             .keep_alive_timeout(patience)
             .keep_alive_while_idle(true);
-        let connect = Arc::new(move || endpoint.connect_with_connector_lazy(connector.clone()));
-        let current = Current { channel: connect(), unanswered: 0, overdue: None };
+        // Connects once, and has the connection watched.
+        let connect = Arc::new(move |life: &Life| {
+            let (connector, life, on_loss) = (connector.clone(), life.clone(), on_loss.clone());
+            endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
+                let (connector, guard) = (connector.clone(), life.begin(on_loss.clone()));
+                async move {
+                    let guard = guard?;
+                    let connected = connector.oneshot(uri).await;
+                    match connected.map_err(Into::<Box<dyn Error + Send + Sync>>::into) {
+                        Ok(connection) => Ok(guard.watch(connection)),
+                        Err(error) => {
+                            guard.failed(error.as_ref());
+                            Err(error)
+                        }
+                    }
+                }
+            }))
+        });
+        let life = Life::default();
+        let channel = connect(&life);
+        let current = Current { channel, life, unanswered: 0, overdue: None };
         let current = Arc::new(Mutex::new(current));
-        Self { machine, deadline: settings.deadline, connect, current }
+        Self { machine, deadline: settings.deadline, connect, notify, current }
     }
 
-    /// RegisterNode.
+    /// RegisterNode; on a new connection only if the registration allows that.
     ///
     /// # Errors
-    /// The controller did not acknowledge it in time.
+    /// The controller did not acknowledge it in time, or the connection has ended.
     pub async fn register(&self, registration: Registration) -> Result<(), CallError> {
-        let mut client = self.client();
+        let mut client = match registration.reconnect {
+            true => self.client(),
+            false => ControllerGrpcClient::new(self.current().channel.clone()),
+        };
         let request: wire::RegisterNodeReq = convert::registration(registration);
         let call = async move { client.register_node(Request::new(request)).await.map(drop) };
         let answer = timeout(self.deadline, call).await;
@@ -135,12 +169,13 @@ impl ControllerClient {
     /// if one of their machines has lost its power, and takes nodes that it has not heard for half a
     /// minute for dead when it comes to the next job in the queue. A call that is cancelled loses its place. So
     /// one heartbeat that was not answered in time is given up here only, and keeps its place there.
+    /// Its answer, should it come, is a [notification](Notification::LateAnswer).
     ///
     /// # Errors
     /// The controller did not acknowledge it in time, or does not know this node.
-    pub async fn heartbeat(&self, at: Wall) -> Result<(), CallError> {
+    pub async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), CallError> {
         let mut client = self.client();
-        let request = Request::new(convert::heartbeat(&self.machine, at));
+        let request = Request::new(convert::heartbeat(&self.machine, heartbeat.sent.wall));
         let mut call: Call =
             Box::pin(async move { client.heartbeat_node(request).await.map(drop) });
         let answer = timeout(self.deadline, &mut call).await;
@@ -168,8 +203,19 @@ impl ControllerClient {
         self.outcome(timeout(self.deadline, call).await)
     }
 
+    /// On the connection that there is, or a new one.
     fn client(&self) -> ControllerGrpcClient<Channel> {
-        ControllerGrpcClient::new(self.current().channel.clone())
+        let mut current = self.current();
+        if current.life.has_ended() {
+            self.reconnect(&mut current);
+        }
+        ControllerGrpcClient::new(current.channel.clone())
+    }
+
+    fn reconnect(&self, current: &mut Current) {
+        current.life = Life::default();
+        current.channel = (self.connect)(&current.life);
+        current.unanswered = 0;
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -188,19 +234,27 @@ impl ControllerClient {
         if let Some(call) = overdue
             && current.overdue.as_ref().is_none_or(AbortOnDropHandle::is_finished)
         {
-            // Whatever the answer is, it is too late to mean anything.
-            let call = tokio::spawn(async { drop(call.await) });
+            let notify = self.notify.clone();
+            let call = tokio::spawn(async move {
+                let answer = call.await;
+                if answer.as_ref().err().is_none_or(|status| status.code() == Code::NotFound) {
+                    notify(Notification::LateAnswer);
+                }
+            });
             current.overdue = Some(AbortOnDropHandle::new(call));
         }
         current.unanswered += 1;
         if current.unanswered >= UNANSWERED_MOST {
-            (current.channel, current.unanswered) = ((self.connect)(), 0);
+            self.reconnect(&mut current);
         }
     }
 
     fn outcome(&self, answer: Answer) -> Result<(), CallError> {
         match answer {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) if status.source().is_some_and(Ended::is_behind) => {
+                Err(CallError::NotConnected)
+            }
             Ok(Err(status)) => Err(convert::call_error(&status)),
             Err(_) => Err(CallError::Failed(
                 format!("no answer from the controller within {:?}", self.deadline).into(),

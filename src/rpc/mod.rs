@@ -2,6 +2,7 @@
 //! that an agent serves and the client it calls its controller with.
 
 pub mod client;
+mod connection;
 pub mod convert;
 mod delivery;
 pub mod finished;

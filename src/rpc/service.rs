@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     admin_wire::{self, node_admin_server::NodeAdmin},
-    convert::{self, DialectPolicy},
+    convert::{self, DialectPolicy, StopReply},
     delivery::with_receipt,
     wire::{self, node_grpc_server::NodeGrpc},
 };
@@ -27,6 +27,8 @@ pub struct NodeService {
     pub view: watch::Receiver<Arc<View>>,
     /// In which dialect ends are reported.
     pub dialect: DialectPolicy,
+    /// How a forced stop that is done is answered.
+    pub stop_reply: StopReply,
     /// What the view does not tell.
     pub about: Arc<About>,
 }
@@ -75,10 +77,10 @@ impl NodeGrpc for NodeService {
         &self,
         request: Request<wire::StopWorkerReq>,
     ) -> Result<Response<wire::StopWorkerResp>, Status> {
-        match self.ask(convert::parse_stop(request.get_ref())).await? {
+        let request = request.into_inner();
+        match self.ask(convert::parse_stop(&request)).await? {
             (Reply::Stopped(status), _) => {
-                let status = convert::stop_status(status).into();
-                Ok(Response::new(wire::StopWorkerResp { status }))
+                convert::stop_reply(&request, status, self.stop_reply).map(Response::new)
             }
             (reply, _) => Err(unexpected(&reply)),
         }
@@ -131,8 +133,8 @@ impl NodeAdmin for NodeService {
             journal_error: view.journal_error.as_deref().unwrap_or_default().into(),
             started_at: view.started_at.0,
             notices: self.about.notices.clone(),
-            abandoned_workers: 0,
-            program_error: String::new(),
+            abandoned_workers: view.abandoned_workers as u64,
+            program_error: view.program_error.as_deref().unwrap_or_default().into(),
         }))
     }
 

@@ -4,9 +4,18 @@ use std::sync::Arc;
 
 use super::ports::{Controller, Events};
 use crate::{
-    machine::{Event, Registration, Report, Wall},
-    rpc::client::ControllerClient,
+    machine::{Event, Heartbeat, Registration, Report},
+    rpc::client::{ControllerClient, Notification},
 };
+
+impl From<Notification> for Event {
+    fn from(notification: Notification) -> Self {
+        match notification {
+            Notification::Lost(loss) => Event::ConnectionLost(loss),
+            Notification::LateAnswer => Event::LateAnswer,
+        }
+    }
+}
 
 /// Calls the controller over gRPC.
 #[derive(Clone, Debug)]
@@ -36,8 +45,10 @@ impl Controller for GrpcController {
         self.call(|client| async move { Event::Registered(client.register(registration).await) });
     }
 
-    fn heartbeat(&mut self, at: Wall) {
-        self.call(|client| async move { Event::HeartbeatAnswered(client.heartbeat(at).await) });
+    fn heartbeat(&mut self, heartbeat: Heartbeat) {
+        self.call(|client| async move {
+            Event::HeartbeatAnswered { heartbeat, result: client.heartbeat(heartbeat).await }
+        });
     }
 
     fn report(&mut self, report: Report) {

@@ -23,7 +23,7 @@ impl Executor {
             Effect::Release(worker) => self.processes.release(worker),
             Effect::Discard(worker) => self.processes.discard(worker),
             Effect::Register(registration) => self.controller.register(registration),
-            Effect::Heartbeat { at } => self.controller.heartbeat(at),
+            Effect::Heartbeat(heartbeat) => self.controller.heartbeat(heartbeat),
             Effect::Report(report) => self.controller.report(report),
             Effect::Announce(report) => (self.announce)(report),
             // The driver ends by itself.

@@ -28,6 +28,9 @@ pub(super) struct Log {
     /// Why reports are not acknowledged, as far as that has been said.
     refusals: Reasons,
     journal_down: bool,
+    program_missing: bool,
+    /// That the controller has forgotten this node has been said.
+    forgotten: bool,
     /// Whose start is still to be told: somebody waits for each to be answered, and writing a line takes as
     /// long as answering.
     started: Vec<(WorkerId, Process)>,
@@ -105,9 +108,11 @@ impl Log {
             Event::SignalFailed { worker, error } => {
                 error!(worker_id = %worker, %error, "worker cannot be signalled");
             }
-            Event::Connected => debug!("connected to the controller"),
             Event::Registered(result) => self.call_line("registration", result),
-            Event::HeartbeatAnswered(result) => self.call_line("heartbeat", result),
+            Event::HeartbeatAnswered { result, .. } => self.call_line("heartbeat", result),
+            Event::ConnectionLost(loss) => debug!(?loss, "connection to the controller lost"),
+            Event::LateAnswer => debug!("the controller has answered a heartbeat late"),
+            Event::ProgramChecked(result) => self.program_line(result),
             Event::ReportAnswered { worker, result } => match result {
                 Ok(()) => {
                     debug!(worker_id = %worker, "end acknowledged");
@@ -131,6 +136,7 @@ impl Log {
     }
 
     fn call_line(&mut self, call: &'static str, result: &Result<(), CallError>) {
+        self.forgotten &= result.is_err();
         match result {
             Ok(()) if std::mem::take(&mut self.controller_away) => {
                 self.reasons = Reasons::default();
@@ -139,7 +145,7 @@ impl Log {
             Ok(()) if call == "registration" => info!("registered with the controller"),
             Ok(()) => {}
             Err(CallError::NotFound) => {
-                warn!("the controller does not know this node: registering again");
+                self.forgotten_line();
             }
             Err(error) => {
                 let news = self.reasons.is_news(error);
@@ -150,6 +156,30 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// Said once the machine has decided: the view that it is about comes with the next one.
+    fn forgotten_line(&mut self) {
+        if std::mem::replace(&mut self.forgotten, true) {
+            return;
+        }
+        let live = self.view.as_ref().map_or(0, |view| view.live_workers);
+        warn!(
+            live_workers = live,
+            "the controller does not know this node: its workers are abandoned, registering again"
+        );
+    }
+
+    fn program_line(&mut self, result: &Result<(), Arc<str>>) {
+        let down = result.is_err();
+        match result {
+            Err(error) if !self.program_missing => {
+                error!(%error, "the worker program cannot be run: not registering until it can");
+            }
+            Ok(()) if self.program_missing => info!("the worker program can be run again"),
+            _ => {}
+        }
+        self.program_missing = down;
     }
 
     fn refusal_line(&mut self, worker: WorkerId, error: &CallError) {
@@ -193,7 +223,7 @@ impl Log {
             | Effect::Release(_)
             | Effect::Discard(_)
             | Effect::Register(_)
-            | Effect::Heartbeat { .. }
+            | Effect::Heartbeat(_)
             | Effect::Report(_)
             | Effect::Announce(_) => {}
         }

@@ -11,7 +11,8 @@ pub use crate::mailbox::Events;
 use crate::{
     ids::WorkerId,
     machine::{
-        Commit, Effect, Event, Launch, Mono, Now, Process, Registration, Report, Signal, View, Wall,
+        Commit, Effect, Event, Heartbeat, Launch, Mono, Now, Process, Registration, Report, Signal,
+        View,
     },
 };
 
@@ -52,7 +53,7 @@ pub trait Controller: Send {
     /// Answered by `Registered`.
     fn register(&mut self, registration: Registration);
     /// Answered by `HeartbeatAnswered`.
-    fn heartbeat(&mut self, at: Wall);
+    fn heartbeat(&mut self, heartbeat: Heartbeat);
     /// Answered by `ReportAnswered`.
     fn report(&mut self, report: Report);
 }

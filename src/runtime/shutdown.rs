@@ -15,13 +15,10 @@ pub fn shutdown_channel() -> (ShutdownTrigger, ShutdownGuard) {
 pub struct ShutdownTrigger(watch::Sender<Option<Shutdown>>);
 
 impl ShutdownTrigger {
-    /// Ends them this way. The first call counts.
+    /// Ends them this way. To say it again, a second later or more, makes an agent that stops its
+    /// workers kill them.
     pub fn shut_down(&self, how: Shutdown) {
-        self.0.send_if_modified(|told| {
-            let first = told.is_none();
-            told.get_or_insert(how);
-            first
-        });
+        self.0.send_replace(Some(how));
     }
 }
 
@@ -30,10 +27,11 @@ impl ShutdownTrigger {
 pub struct ShutdownGuard(watch::Receiver<Option<Shutdown>>);
 
 impl ShutdownGuard {
-    /// Ready once the trigger was pulled. Never ready if it was dropped before.
+    /// Ready once the trigger was pulled, and again each time that it is pulled after that. Never
+    /// ready if it was dropped before.
     pub async fn told(&mut self) -> Shutdown {
-        if let Ok(told) = self.0.wait_for(Option::is_some).await
-            && let Some(how) = *told
+        if self.0.changed().await.is_ok()
+            && let Some(how) = *self.0.borrow_and_update()
         {
             return how;
         }

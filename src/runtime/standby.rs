@@ -265,6 +265,7 @@ mod tests {
             mailbox: mailbox().0,
             view: tokio::sync::watch::channel(Arc::new(view)).1,
             dialect: crate::rpc::convert::DialectPolicy::default(),
+            stop_reply: crate::rpc::convert::StopReply::default(),
             about: Arc::new(About::default()),
         }
     }

@@ -64,3 +64,19 @@ async fn workers_of_one_generation_live_side_by_side() {
     }
     assert_eq!(bench.agent.status().await.free_slots, 10);
 }
+
+#[tokio::test]
+async fn a_start_that_is_asked_for_again_takes_the_slots_of_the_first_one() {
+    let bench = Bench::with(|builder| builder.task_slots(4)).await;
+    let first = bench.agent.start(bench.home.request("job", 4, &[])).await;
+    bench.home.until_ready(first).await;
+    // Whoever names the attempt would get the first one's answer; another name is another attempt.
+    let named =
+        StartWorkerReq { request_id: "another".into(), ..bench.home.request("job", 4, &[]) };
+    assert_eq!(bench.agent.refusal(named).await.code(), tonic::Code::ResourceExhausted);
+
+    let again = bench.agent.start(bench.home.request("job", 4, &[])).await;
+    assert_eq!(bench.home.mark.count_of(first), 0, "it is gone before the other one runs");
+    assert_eq!(bench.agent.until_reported(first).await.exit, signal(9));
+    assert!(bench.agent.worker(again).await.running);
+}

@@ -14,6 +14,7 @@ use arroyo_node::{
     runtime::process::send_signal,
 };
 use nix::libc::{SIGCONT, SIGSTOP};
+use tonic::Code;
 
 use crate::{
     Bench,
@@ -68,6 +69,54 @@ async fn a_stop_is_answered_in_time_even_if_the_controller_does_not_acknowledge(
     bench.agent.until_exited(id).await;
     assert_eq!(bench.agent.stop_gently(id).await, StopWorkerStatus::Stopped);
     assert!(!bench.agent.worker(id).await.reported);
+}
+
+#[tokio::test]
+async fn a_forced_stop_waits_for_what_it_kills_however_short_the_wait_of_others() {
+    let wait = Duration::from_millis(50);
+    let bench = Bench::with(|builder| builder.machine(|config| config.reply_wait = wait)).await;
+    let stubborn = [("WORKER_IGNORE_SIGTERM", "1")];
+    let id = bench.agent.start(bench.home.request("job", 1, &stubborn)).await;
+    bench.home.until_ready(id).await;
+    assert_eq!(bench.agent.stop_gently(id).await, StopWorkerStatus::Stopping);
+    assert_eq!(bench.agent.stop_by_force(id).await, StopWorkerStatus::Stopped);
+    let worker = bench.agent.worker(id).await;
+    assert!(worker.reported && worker.exit == signal(9), "{worker:?}");
+}
+
+#[tokio::test]
+async fn a_stock_controller_is_told_by_an_error_that_its_stop_is_done() {
+    let bench = Bench::new().await;
+    let id = bench.agent.start(bench.home.request("job", 1, &[])).await;
+    bench.home.until_ready(id).await;
+    let first = bench.agent.stop_as_stock(id).await.unwrap_err();
+    assert_eq!(bench.home.mark.count_of(id), 0);
+    assert!(bench.agent.worker(id).await.reported, "the report came first");
+    let again = bench.agent.stop_as_stock(id).await.unwrap_err();
+    for status in [first, again] {
+        assert_eq!(status.code(), Code::NotFound, "{status}");
+        assert!(status.message().contains("has ended: code 0"), "{status}");
+    }
+    let unknown = bench.agent.stop_as_stock(1).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    assert!(unknown.message().contains("not known here"), "{unknown}");
+    // Whoever asks gently, or only asks, or says that it understands a status, gets one.
+    assert_eq!(bench.agent.stop_gently(id).await, StopWorkerStatus::Stopped);
+    assert_eq!(bench.agent.ask_whether_finished(id).await, StopWorkerStatus::Stopped);
+    assert_eq!(bench.agent.stop_by_force(id).await, StopWorkerStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stock_controller_that_has_not_acknowledged_the_end_is_not_told_that_it_is_done() {
+    let bench = Bench::new().await;
+    let id = bench.agent.start(bench.home.request("job", 1, &[])).await;
+    bench.home.until_ready(id).await;
+    bench.recorder.hold_reports(true);
+    let status = bench.agent.stop_as_stock(id).await.unwrap();
+    assert_eq!(status, StopWorkerStatus::Stopped);
+    bench.recorder.hold_reports(false);
+    bench.agent.until_reported(id).await;
+    assert_eq!(bench.agent.stop_as_stock(id).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

@@ -15,15 +15,19 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use crate::{
-    controller::{Call, Controller, GENEROUS, client, soon},
+    controller::{Call, Controller, GENEROUS, client, heartbeat, soon},
     stock::{self, v0_15, v0_16},
 };
 
 const AT: Wall = Wall(1_795_500_000_123_456);
 
 fn registration() -> Registration {
-    let address = "[fd00::7]:5118".into();
-    Registration { machine: MachineId::from("node-a"), task_slots: 16, address }
+    Registration {
+        machine: MachineId::from("node-a"),
+        task_slots: 16,
+        address: "[fd00::7]:5118".into(),
+        reconnect: true,
+    }
 }
 
 fn report(worker: u64, dialect: Dialect) -> Report {
@@ -72,7 +76,7 @@ async fn a_registration_is_read_by_stock() {
 #[tokio::test]
 async fn a_heartbeat_is_read_by_stock() {
     let (mut controller, mut port, mut answers) = port(GENEROUS).await;
-    port.heartbeat(AT);
+    port.heartbeat(heartbeat(AT));
     let call = controller.called().await;
     assert_eq!(call.method(), "HeartbeatNode");
     let (machine_id, time) = ("node-a".into(), 1_795_500_000_123);
@@ -81,7 +85,8 @@ async fn a_heartbeat_is_read_by_stock() {
         stock::HeartbeatNodeReq { machine_id, time }
     );
     call.acknowledge();
-    assert_eq!(soon("an answer", answers.recv()).await, Some(Event::HeartbeatAnswered(Ok(()))));
+    let answer = soon("an answer", answers.recv()).await;
+    assert_eq!(answer, Some(Event::HeartbeatAnswered { heartbeat: heartbeat(AT), result: Ok(()) }));
 }
 
 #[tokio::test]
@@ -135,11 +140,12 @@ async fn reports_that_hang_delay_no_heartbeat() {
         port.report(report(worker, Dialect::V0_16));
         hung.push(controller.called().await);
     }
-    port.heartbeat(AT);
+    port.heartbeat(heartbeat(AT));
     let call = controller.called().await;
     assert_eq!(call.method(), "HeartbeatNode");
     call.acknowledge();
-    assert_eq!(soon("an answer", answers.recv()).await, Some(Event::HeartbeatAnswered(Ok(()))));
+    let answer = soon("an answer", answers.recv()).await;
+    assert_eq!(answer, Some(Event::HeartbeatAnswered { heartbeat: heartbeat(AT), result: Ok(()) }));
 
     for call in hung {
         call.acknowledge();
@@ -159,7 +165,7 @@ async fn call_each(client: &ControllerClient) -> [Result<(), CallError>; 3] {
     let report = report(7, Dialect::V0_16);
     tokio::join!(
         client.register(registration()),
-        client.heartbeat(AT),
+        client.heartbeat(heartbeat(AT)),
         client.worker_finished(&report)
     )
     .into()
@@ -189,7 +195,7 @@ async fn one_heartbeat_that_hangs_keeps_its_place_and_others_do_not() {
     let settings = CallSettings { deadline: Duration::from_millis(300), ..GENEROUS };
     let (client, _) = client(controller.address, settings);
     let overdue = async |controller: &mut Controller| {
-        assert!(matches!(client.heartbeat(AT).await, Err(CallError::Failed(_))));
+        assert!(matches!(client.heartbeat(heartbeat(AT)).await, Err(CallError::Failed(_))));
         controller.called().await
     };
     for _ in 0..2 {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 
-use crate::controller::{Controller, GENEROUS, client, soon};
+use crate::controller::{Controller, GENEROUS, client, heartbeat, soon};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -27,9 +27,9 @@ fn count(connections: &Arc<AtomicUsize>) -> usize {
 }
 
 /// Answers heartbeats until the client hears one.
-async fn until_heard(client: &ControllerClient, controller: &mut Controller) {
+pub(crate) async fn until_heard(client: &ControllerClient, controller: &mut Controller) {
     let heard = async {
-        while client.heartbeat(Wall(1)).await.is_err() {
+        while client.heartbeat(heartbeat(Wall(1))).await.is_err() {
             sleep(Duration::from_millis(10)).await;
         }
     };
@@ -65,7 +65,7 @@ async fn a_controller_that_comes_back_is_connected_to_once() {
 
     // The first call may find the connection broken, the second finds nobody to connect to.
     for _ in 0..5 {
-        let result = soon("a refusal", client.heartbeat(Wall(1))).await;
+        let result = soon("a refusal", client.heartbeat(heartbeat(Wall(1)))).await;
         assert!(matches!(result, Err(CallError::Failed(_))), "{result:?}");
     }
     assert_eq!(count(&connections), 1, "who refuses is not connected to");
@@ -81,7 +81,7 @@ async fn a_controller_that_is_not_there_is_a_failure_that_says_so() {
     let controller = Controller::start().await;
     let (client, _) = client(controller.address, GENEROUS);
     controller.stop().await;
-    let result = soon("a refusal", client.heartbeat(Wall(1))).await;
+    let result = soon("a refusal", client.heartbeat(heartbeat(Wall(1)))).await;
     let Err(CallError::Failed(text)) = result else { panic!("{result:?}") };
     assert!(text.contains("refused"), "{text}");
 }
@@ -99,8 +99,8 @@ async fn connecting_has_a_deadline() {
         CallSettings { deadline: SHORT, ..GENEROUS },
     ] {
         let (machine, endpoint) = (machine.clone(), endpoint.clone());
-        let client = ControllerClient::new(machine, endpoint, settings, connector, || {});
-        let result = soon("the deadline", client.heartbeat(Wall(1))).await;
+        let client = ControllerClient::new(machine, endpoint, settings, connector, drop);
+        let result = soon("the deadline", client.heartbeat(heartbeat(Wall(1)))).await;
         let Err(CallError::Failed(text)) = result else { panic!("{result:?}") };
         let which =
             if settings.deadline == SHORT { "no answer" } else { "connecting took too long" };
@@ -114,7 +114,7 @@ async fn who_accepts_and_never_answers_is_a_failure_at_the_deadline() {
     let address = listener.local_addr().expect("bound");
     let (client, _) = client(address, CallSettings { deadline: SHORT, ..GENEROUS });
     for _ in 0..3 {
-        let result = soon("the deadline", client.heartbeat(Wall(1))).await;
+        let result = soon("the deadline", client.heartbeat(heartbeat(Wall(1)))).await;
         assert!(matches!(result, Err(CallError::Failed(_))), "{result:?}");
     }
 }
@@ -154,7 +154,7 @@ async fn a_connection_that_lives_without_answering_calls_is_left() {
     let mut unanswered = Vec::new();
     while count(&connections) < 2 {
         assert!(unanswered.len() < 10, "it stays with a connection that answers nothing");
-        let result = soon("the deadline", client.heartbeat(Wall(1))).await;
+        let result = soon("the deadline", client.heartbeat(heartbeat(Wall(1)))).await;
         assert!(matches!(result, Err(CallError::Failed(_))), "{result:?}");
         unanswered.push(controller.called().await);
     }
@@ -170,7 +170,7 @@ async fn a_connection_that_never_answered_is_left() {
     let address = listener.local_addr().expect("bound");
     let settings = CallSettings { deadline: SHORT, keepalive: (SHORT, SHORT), ..GENEROUS };
     let (client, _) = client(address, settings);
-    let result = soon("the deadline", client.heartbeat(Wall(1))).await;
+    let result = soon("the deadline", client.heartbeat(heartbeat(Wall(1)))).await;
     assert!(matches!(result, Err(CallError::Failed(_))), "{result:?}");
 
     let (mut socket, _) = soon("a connection", listener.accept()).await.expect("a connection");

@@ -12,7 +12,8 @@ use std::{
 
 use arroyo_node::{
     ids::MachineId,
-    rpc::client::{CallSettings, ControllerClient},
+    machine::{Heartbeat, Mono, Now, Wall},
+    rpc::client::{CallSettings, ControllerClient, Notification},
 };
 use bytes::Bytes;
 use h2::server::{SendResponse, handshake};
@@ -44,23 +45,43 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// A heartbeat that is sent at this time.
+pub(crate) fn heartbeat(wall: Wall) -> Heartbeat {
+    Heartbeat { sent: Now { mono: Mono(0), wall }, probe: false }
+}
+
 /// A client of the controller at this address, and how many connections it has made.
 pub(crate) fn client(
     address: SocketAddr,
     settings: CallSettings,
 ) -> (ControllerClient, Arc<AtomicUsize>) {
+    let (client, made, _) = told_client(address, settings);
+    (client, made)
+}
+
+/// The same, and what it tells besides.
+pub(crate) fn told_client(
+    address: SocketAddr,
+    settings: CallSettings,
+) -> (ControllerClient, Arc<AtomicUsize>, mpsc::UnboundedReceiver<Notification>) {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URI");
-    let connector =
-        tower::service_fn(
-            move |_| async move { TcpStream::connect(address).await.map(TokioIo::new) },
-        );
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();
-    let on_connect = move || {
-        count.fetch_add(1, Ordering::Relaxed);
+    let connector = tower::service_fn(move |_| {
+        let count = count.clone();
+        async move {
+            let socket = TcpStream::connect(address).await?;
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(TokioIo::new(socket))
+        }
+    });
+    let (sender, told) = mpsc::unbounded_channel();
+    let notify = move |notification| {
+        // The test may not listen.
+        let _ = sender.send(notification);
     };
     let machine = MachineId::from("node-a");
-    (ControllerClient::new(machine, endpoint, settings, connector, on_connect), made)
+    (ControllerClient::new(machine, endpoint, settings, connector, notify), made, told)
 }
 
 /// Dropping it closes the port and every connection.

@@ -4,5 +4,6 @@
 mod calls;
 mod connections;
 mod controller;
+mod losses;
 #[path = "../stock/mod.rs"]
 mod stock;

@@ -26,8 +26,10 @@ async fn the_status_tells_what_the_view_and_the_agent_know() {
             free_slots: 3,
             registered: true,
             live_workers: 5,
+            abandoned_workers: 4,
             reports_owed: 2,
             journal_error: Some("disk full".into()),
+            program_error: Some("/bin/worker: No such file".into()),
             ..empty_view()
         }));
         let status = soon("the status", admin.get_status(GetStatusRequest {})).await;
@@ -44,8 +46,8 @@ async fn the_status_tells_what_the_view_and_the_agent_know() {
             journal_error: "disk full".into(),
             started_at: 1_000,
             notices: vec!["the journal was set aside".into()],
-            abandoned_workers: 0,
-            program_error: String::new(),
+            abandoned_workers: 4,
+            program_error: "/bin/worker: No such file".into(),
         };
         assert_eq!(status.expect("answered").into_inner(), expected);
     }

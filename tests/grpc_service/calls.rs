@@ -5,13 +5,10 @@ use std::sync::Arc;
 use arroyo_node::{
     ids::{Generation, JobId, MachineId, WorkerId},
     machine::{
-        Ask, Dialect, JournalDown, Reply, SpawnError, StartError, StopHow, StopStatus, View, Wall,
-        Worker, WorkerSpec, Workers, WrongMachine,
+        Ask, Dialect, JournalDown, Mono, Reply, SpawnError, StartError, View, Wall, Worker,
+        WorkerSpec, Workers, WrongMachine,
     },
-    rpc::wire::{
-        GetWorkersReq, HeartbeatNodeReq, StartWorkerReq, StopWorkerReq, StopWorkerStatus,
-        WorkerState,
-    },
+    rpc::wire::{GetWorkersReq, HeartbeatNodeReq, StartWorkerReq, WorkerState},
 };
 use tonic::{Code, Status};
 
@@ -105,25 +102,6 @@ async fn a_start_asks_the_machine_for_what_was_sent() {
 }
 
 #[tokio::test]
-async fn a_stop_says_how_and_is_told_where_it_stands() {
-    let mut node = Node::start().await;
-    for (status, expected) in [
-        (StopStatus::Stopped, StopWorkerStatus::Stopped),
-        (StopStatus::Stopping, StopWorkerStatus::Stopping),
-        (StopStatus::Failed, StopWorkerStatus::StopFailed),
-        (StopStatus::NotFound, StopWorkerStatus::NotFound),
-    ] {
-        let mut client = node.client().await;
-        let request = StopWorkerReq { worker_id: 5, force: true, ..StopWorkerReq::default() };
-        let call = tokio::spawn(async move { client.stop_worker(request).await });
-        let ask = node.answer(Reply::Stopped(status)).await;
-        assert_eq!(ask, Ask::Stop { worker: WorkerId(5), how: StopHow::Force });
-        let response = soon("the answer", call).await.expect("the call ran").expect("answered");
-        assert_eq!(response.into_inner().status(), expected);
-    }
-}
-
-#[tokio::test]
 async fn a_heartbeat_is_for_this_machine_or_refused() {
     let mut node = Node::start().await;
     let wrong = WrongMachine { asked: "node-b".into(), this: "node-a".into() };
@@ -154,6 +132,7 @@ fn worker() -> Worker {
         admitted_at: Wall(10),
         process: None,
         stop: None,
+        abandoned_at: Some(Mono(5)),
         end: None,
         reported_at: None,
     }
@@ -173,7 +152,7 @@ async fn workers_are_listed_from_the_latest_view() {
     let list = soon("the new list", client.get_workers(GetWorkersReq {})).await.expect("a list");
     let [status] = &list.into_inner().statuses[..] else { panic!("not one worker") };
     assert_eq!((status.worker_id, status.slots, status.running), (9, 2, true));
-    assert_eq!(status.state(), WorkerState::Starting);
+    assert_eq!((status.state(), status.abandoned), (WorkerState::Starting, true));
 }
 
 /// The driver takes nothing in and its mailbox is full: who only looks is served all the same.

@@ -7,3 +7,4 @@ mod delivery;
 mod node;
 mod raw;
 mod serving;
+mod stops;

@@ -8,7 +8,7 @@ use arroyo_node::{
     mailbox::{Inbox, Mailbox, mailbox},
     rpc::{
         admin_wire::node_admin_client::NodeAdminClient,
-        convert::DialectPolicy,
+        convert::{DialectPolicy, StopReply},
         serve,
         service::{About, NodeService},
         wire::{StartWorkerReq, node_grpc_client::NodeGrpcClient},
@@ -45,6 +45,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::replying(StopReply::default()).await
+    }
+
+    /// With this setting of how forced stops that are done are answered.
+    pub(crate) async fn replying(stop_reply: StopReply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (mailbox, inbox) = mailbox();
@@ -59,6 +64,7 @@ impl Node {
             mailbox: mailbox.clone(),
             view: latest,
             dialect: DialectPolicy::PerWorker,
+            stop_reply,
             about: Arc::new(about),
         };
         let (shutdown, ending) = oneshot::channel::<()>();
@@ -127,8 +133,10 @@ pub(crate) fn empty_view() -> View {
         last_contact: None,
         workers: Workers::default(),
         live_workers: 0,
+        abandoned_workers: 0,
         reports_owed: 0,
         journal_error: None,
+        program_error: None,
         started_at: Wall(1_000),
     }
 }

@@ -1,12 +1,15 @@
 //! How proptest makes up scenarios, and shrinks them.
 
 use arroyo_node::machine::{Shutdown, StopHow};
-use arroyo_node_model::scenario::{Action, Capacity, Millis, Outcome, Scenario, Settings, Step};
+use arroyo_node_model::scenario::{
+    Abandoned, Action, Capacity, Millis, Outcome, Scenario, Settings, Step,
+};
 use proptest::{collection::vec, option, prelude::*};
 
 pub(crate) fn scenarios() -> impl Strategy<Value = Scenario> {
-    let settings = (any::<u8>(), capacity(), prop::bool::weighted(0.2))
-        .prop_map(|(seed, capacity, fencing)| Settings { seed, capacity, fencing });
+    let settings = (any::<u8>(), capacity(), prop::bool::weighted(0.2), abandoned()).prop_map(
+        |(seed, capacity, fencing, abandoned)| Settings { seed, capacity, fencing, abandoned },
+    );
     // Whole kinds of fault are off in some runs: what they would cover up can be seen then.
     (settings, swarm(), vec((action(), prop::bool::weighted(0.8)), 1..80)).prop_map(
         |(settings, swarm, steps)| {
@@ -24,12 +27,21 @@ struct Swarm {
     shutdowns: bool,
     draining: bool,
     controller: bool,
+    program: bool,
 }
 
 fn swarm() -> impl Strategy<Value = Swarm> {
-    any::<[bool; 6]>().prop_map(|[crashes, journal, signals, shutdowns, draining, controller]| {
-        Swarm { crashes, journal, signals, shutdowns, draining, controller }
-    })
+    any::<[bool; 7]>().prop_map(
+        |[crashes, journal, signals, shutdowns, draining, controller, program]| Swarm {
+            crashes,
+            journal,
+            signals,
+            shutdowns,
+            draining,
+            controller,
+            program,
+        },
+    )
 }
 
 impl Swarm {
@@ -40,7 +52,10 @@ impl Swarm {
             Action::SignalsWork(_) => self.signals,
             Action::Shutdown { .. } => self.shutdowns,
             Action::Drain(_) => self.draining,
-            Action::ForgetNodes | Action::Connected => self.controller,
+            Action::ForgetNodes | Action::LoseConnection { .. } | Action::LateAnswer => {
+                self.controller
+            }
+            Action::ProgramWorks(_) => self.program,
             _ => true,
         }
     }
@@ -61,8 +76,10 @@ fn action() -> impl Strategy<Value = Action> {
         }),
         4 => Just(Action::AnswerAll),
         8 => (any::<u8>(), any::<u8>()).prop_map(|(which, code)| Action::Exit { which, code }),
-        2 => Just(Action::Connected),
-        1 => Just(Action::ForgetNodes),
+        2 => any::<bool>().prop_map(|closed| Action::LoseConnection { closed }),
+        2 => Just(Action::ForgetNodes),
+        1 => Just(Action::LateAnswer),
+        1 => any::<bool>().prop_map(Action::ProgramWorks),
         10 => millis().prop_map(Action::Pass),
         2 => millis().prop_map(Action::Sleep),
         1 => prop_oneof![-100_000..100_000_i32, any::<i32>()].prop_map(Action::JumpWall),
@@ -99,6 +116,14 @@ fn end() -> impl Strategy<Value = Shutdown> {
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![4 => Just(Outcome::Good), 1 => Just(Outcome::Bad), 1 => Just(Outcome::Odd)]
+}
+
+fn abandoned() -> impl Strategy<Value = Abandoned> {
+    prop_oneof![
+        4 => Just(Abandoned::StopAfter),
+        1 => Just(Abandoned::End),
+        1 => Just(Abandoned::Keep),
+    ]
 }
 
 fn capacity() -> impl Strategy<Value = Capacity> {

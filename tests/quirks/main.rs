@@ -5,9 +5,10 @@
 //! | quirk | test |
 //! |---|---|
 //! | the lock held during StartWorker | [`lock`] |
-//! | sequential stops that bail | [`stops`] |
+//! | sequential stops that believe nothing but an error | [`mod@stops`] |
 //! | registration that changes nothing | [`registration`] |
 //! | NOT_FOUND heartbeats | [`registration`]; `a_node_that_is_forgotten_registers_again` (`agent_controller.rs`) |
+//! | books that are lost with the process, and workers left behind | `abandoned_workers.rs` |
 //! | restart under the same id within 30 s | [`restart`] |
 //! | a newer generation while old workers hold every slot | `after_a_restart_a_job_gets_its_slots_back_from_its_own_old_workers` (`agent_controller.rs`) |
 
@@ -18,7 +19,10 @@ mod stops;
 #[path = "../support/mod.rs"]
 mod support;
 
-use arroyo_node::controller::{ControllerEvent, StopAnswer};
+use arroyo_node::{
+    controller::{ControllerEvent, StopAnswer},
+    ids::WorkerId,
+};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use support::soon;
@@ -39,12 +43,13 @@ async fn told(
     .await
 }
 
-/// Stops that a node has answered, in order.
-fn answered_stops(events: &[ControllerEvent]) -> Vec<(u64, StopAnswer)> {
+/// Stops that a node was asked for, and what it made of them, in order.
+fn stop_answers(events: &[ControllerEvent]) -> Vec<(WorkerId, StopAnswer)> {
     let tried = events.iter().filter_map(|event| match event {
-        ControllerEvent::StopTried { worker, answer: answer @ StopAnswer::Answered(_) } => {
-            Some((worker.0, answer.clone()))
-        }
+        ControllerEvent::StopTried {
+            worker,
+            answer: answer @ (StopAnswer::Answered(_) | StopAnswer::CallFailed(_)),
+        } => Some((*worker, answer.clone())),
         _ => None,
     });
     tried.collect()

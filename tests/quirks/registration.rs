@@ -1,17 +1,19 @@
 //! Stock takes nothing over from a node that it knows, and has lost a node that it does not: then its
-//! heartbeats are answered NOT_FOUND. Either way it may ask for slots that are not there, and is
-//! told so.
+//! heartbeats are answered NOT_FOUND. Either way it may ask for slots that are not there. It is told
+//! so, unless they are held by workers that it has forgotten: those are ended.
 
 use arroyo_node::{
+    NodeBuilder,
     controller::{ControllerEvent, Stop},
     ids::MachineId,
-    machine::Dialect,
+    machine::{AbandonedPolicy, Dialect},
 };
 use tonic::Code;
 
 use super::{
     support::{
         agent::Home,
+        calls::signal,
         controller::{Reference, job, only_worker_of, runs},
     },
     told,
@@ -61,10 +63,36 @@ async fn an_agent_that_comes_back_smaller_says_so_to_a_controller_that_does_not_
 }
 
 #[tokio::test]
-async fn a_node_that_was_forgotten_offers_all_its_slots_and_refuses_those_that_are_taken() {
+async fn a_node_that_was_forgotten_gives_what_the_controller_calls_free() {
     let home = Home::new();
     let controller = Reference::start_patient().await;
     let agent = home.start(&controller.url(), |builder| builder.task_slots(4)).await;
+    controller.until("registered", |books| books.nodes.len() == 1).await;
+    // Of a controller that was there before.
+    let worker = agent.start(home.request("left behind", 3, &[])).await;
+
+    let node = MachineId::from(home.machine.as_str());
+    let mut events = controller.controller.subscribe();
+    assert!(controller.controller.forget_node(&node));
+    controller.controller.submit(job(&home, "other", 2, Dialect::V0_15)).unwrap();
+    let seen = told(&mut events, "the other job runs", |event| {
+        matches!(event, ControllerEvent::WorkerStarted { job, .. } if job.as_str() == "other")
+    })
+    .await;
+    let refused = seen.iter().any(|event| matches!(event, ControllerEvent::StartRefused { .. }));
+    assert!(!refused, "{seen:?}");
+    assert_eq!(agent.until_reported(worker).await.exit, signal(9));
+    assert_eq!(controller.controller.snapshot().violations, []);
+}
+
+#[tokio::test]
+async fn a_node_that_keeps_what_was_forgotten_refuses_the_slots_that_are_taken() {
+    let home = Home::new();
+    let controller = Reference::start_patient().await;
+    let keep = |builder: NodeBuilder| {
+        builder.task_slots(4).machine(|config| config.abandoned = AbandonedPolicy::Keep)
+    };
+    let agent = home.start(&controller.url(), keep).await;
     controller.controller.submit(job(&home, "job", 3, Dialect::V0_15)).unwrap();
     let books = controller.until("the job runs", |books| runs(books, "job", 1)).await;
     let worker = only_worker_of(&books, "job");
@@ -80,7 +108,8 @@ async fn a_node_that_was_forgotten_offers_all_its_slots_and_refuses_those_that_a
         matches!(event, ControllerEvent::NodeRegistered { repeat: false, slots: 4, .. })
     })
     .await;
-    assert!(agent.worker(worker).await.running);
+    let kept = agent.worker(worker).await;
+    assert!(kept.running && kept.abandoned, "{kept:?}");
 
     controller.controller.submit(job(&home, "other", 2, Dialect::V0_15)).unwrap();
     told(&mut events, "the refusal", |event| is_exhausted(event, "other")).await;

@@ -71,7 +71,20 @@ impl Calls {
 
     /// SIGTERM, then SIGKILL.
     pub async fn stop_by_force(&self, worker_id: u64) -> StopWorkerStatus {
-        self.stop_with(StopWorkerReq { worker_id, force: true, ..StopWorkerReq::default() }).await
+        let request = StopWorkerReq {
+            worker_id,
+            force: true,
+            wants_status: true,
+            ..StopWorkerReq::default()
+        };
+        self.stop_with(request).await
+    }
+
+    /// The same, as a stock controller asks: what it takes for done is an error.
+    pub async fn stop_as_stock(&self, worker_id: u64) -> Result<StopWorkerStatus, Status> {
+        let request = StopWorkerReq { worker_id, force: true, ..StopWorkerReq::default() };
+        let answer = soon("StopWorker", self.node.clone().stop_worker(request)).await;
+        answer.map(|answer| answer.into_inner().status())
     }
 
     /// Only asks.

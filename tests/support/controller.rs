@@ -1,6 +1,13 @@
 //! Controllers for agents to talk to.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arroyo_node::{
     controller::{Controller, JobSpec, JobState, Settings, Snapshot, TcpConnector},
@@ -60,6 +67,8 @@ struct Desk {
     record: Arc<watch::Sender<Record>>,
     /// While this is so, reports are taken in and not answered.
     holding: watch::Receiver<bool>,
+    /// Whether it knows the node: until then heartbeats are answered NOT_FOUND.
+    knows: Arc<AtomicBool>,
 }
 
 /// A controller that writes down what it is told. Dropped, it is gone as if it had been killed.
@@ -67,6 +76,7 @@ pub struct Recorder {
     pub address: SocketAddr,
     record: watch::Receiver<Record>,
     hold: watch::Sender<bool>,
+    knows: Arc<AtomicBool>,
     _server: Vanishing<()>,
 }
 
@@ -82,9 +92,19 @@ impl Recorder {
 
     /// Over TLS, or not.
     pub async fn start_over(address: SocketAddr, tls: Option<ServerTls>) -> Self {
+        Self::start_knowing(true, address, tls).await
+    }
+
+    /// One that knows no node until it registers, like one that has just been started.
+    pub async fn start_forgetful_at(address: SocketAddr) -> Self {
+        Self::start_knowing(false, address, None).await
+    }
+
+    async fn start_knowing(knows: bool, address: SocketAddr, tls: Option<ServerTls>) -> Self {
         let (sender, record) = watch::channel(Record::default());
         let (hold, holding) = watch::channel(false);
-        let desk = Desk { record: Arc::new(sender), holding };
+        let knows = Arc::new(AtomicBool::new(knows));
+        let desk = Desk { record: Arc::new(sender), holding, knows: knows.clone() };
         let (bound, told) = oneshot::channel();
         let server = Vanishing::run(move || async move {
             let listener = TcpListener::bind(address).await.expect("the port is free");
@@ -95,7 +115,7 @@ impl Recorder {
             server.serve_with_incoming(incoming).await.expect("it serves");
         });
         let address = soon("the recorder's start", told).await.expect("the recorder starts");
-        Self { address, record, hold, _server: server }
+        Self { address, record, hold, knows, _server: server }
     }
 
     pub fn url(&self) -> String {
@@ -122,6 +142,11 @@ impl Recorder {
         reports[0].clone()
     }
 
+    /// Forgets the node, until it registers again. No connection is closed for that.
+    pub fn forget(&self) {
+        self.knows.store(false, Ordering::SeqCst);
+    }
+
     /// From now on, whether reports are taken in without an answer.
     pub fn hold_reports(&self, hold: bool) {
         self.hold.send_replace(hold);
@@ -134,6 +159,7 @@ impl ControllerGrpc for Desk {
         &self,
         request: Request<RegisterNodeReq>,
     ) -> Result<Response<RegisterNodeResp>, Status> {
+        self.knows.store(true, Ordering::SeqCst);
         self.record.send_modify(|record| record.registrations.push(request.into_inner()));
         Ok(Response::new(RegisterNodeResp {}))
     }
@@ -143,7 +169,10 @@ impl ControllerGrpc for Desk {
         request: Request<HeartbeatNodeReq>,
     ) -> Result<Response<HeartbeatNodeResp>, Status> {
         self.record.send_modify(|record| record.heartbeats.push(request.into_inner()));
-        Ok(Response::new(HeartbeatNodeResp {}))
+        match self.knows.load(Ordering::SeqCst) {
+            true => Ok(Response::new(HeartbeatNodeResp {})),
+            false => Err(Status::not_found("this node has not registered")),
+        }
     }
 
     async fn worker_finished(

@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use arroyo_node::{
     ids::{Generation, JobId, RequestId, WorkerId},
     machine::{
-        Commit, Effect, End, Launch, Mono, Phase, Record, Reply, Report, Signal, StopStatus, Wall,
-        Worker,
+        Commit, Effect, End, Launch, Mono, Phase, Record, Registration, Reply, Report, Signal,
+        StopHow, StopStatus, Wall, Worker,
+    },
+    rpc::{
+        convert::{StopReply, stop_reply},
+        wire::StopWorkerReq,
     },
 };
 
@@ -20,6 +24,8 @@ pub(crate) struct Lines {
     mono: Mono,
     /// In order of appearance: the first is `w1`.
     workers: BTreeMap<WorkerId, usize>,
+    /// How each caller of StopWorker asked for it.
+    stops: BTreeMap<RequestId, StopHow>,
 }
 
 impl Lines {
@@ -32,8 +38,13 @@ impl Lines {
         (self.now, self.mono) = (now, mono);
     }
 
-    fn time_of(&self, later: Mono) -> f64 {
-        (self.now + later.since(self.mono)).as_secs_f64()
+    fn time_of(&self, other: Mono) -> f64 {
+        let now = self.now + other.since(self.mono);
+        now.saturating_sub(self.mono.since(other)).as_secs_f64()
+    }
+
+    pub(crate) fn stop_asked(&mut self, caller: RequestId, how: StopHow) {
+        self.stops.insert(caller, how);
     }
 
     pub(crate) fn worker(&self, name: &str) -> Result<WorkerId, String> {
@@ -58,7 +69,8 @@ impl Lines {
     pub(crate) fn seen(&mut self, worker: &Worker) {
         let (name, spec) = (self.name(worker.id), &worker.spec);
         let asked = asked(&spec.job, spec.generation, spec.slots.get());
-        self.line("", format_args!("{name}: {asked}: {}", worker.phase()));
+        let abandoned = if worker.is_abandoned() { ", abandoned" } else { "" };
+        self.line("", format_args!("{name}: {asked}: {}{abandoned}", worker.phase()));
     }
 
     pub(crate) fn commit(&mut self, commit: &Commit, failed: bool) {
@@ -74,13 +86,19 @@ impl Lines {
                 Record::Forget(id) => format!("{} is forgotten", self.name(*id)),
                 Record::Draining(true) => "draining".to_owned(),
                 Record::Draining(false) => "not draining".to_owned(),
+                Record::KnownAt(at) => {
+                    format!("the controller knew this node at {:.3}", self.time_of(*at))
+                }
             };
             self.line("journal", text);
         }
     }
 
     fn row(&mut self, worker: &Worker) -> String {
-        let name = self.name(worker.id);
+        let mut name = self.name(worker.id);
+        if worker.is_abandoned() {
+            name.push_str(" abandoned,");
+        }
         match (worker.phase(), worker.end, worker.stop) {
             (Phase::Exited, Some(End { exit, .. }), _) => format!("{name} exited, {exit}"),
             (Phase::Stopping, _, Some(stop)) => match stop.kill_at {
@@ -94,7 +112,7 @@ impl Lines {
     pub(crate) fn effect(&mut self, effect: &Effect) {
         match effect {
             Effect::Reply { request, reply } => {
-                let text = format!("c{request}: {}", self.reply(reply));
+                let text = format!("c{request}: {}", self.reply(*request, reply));
                 self.line("answer", text);
             }
             Effect::Spawn(launch) => self.spawn(launch),
@@ -117,30 +135,54 @@ impl Lines {
             }
             Effect::Release(worker) => self.about("release", *worker),
             Effect::Discard(worker) => self.about("discard", *worker),
-            Effect::Register(registration) => {
-                let (slots, address) = (registration.task_slots, &registration.address);
-                self.line("register", format_args!("{slots} slots at {address}"));
+            Effect::Register(Registration { task_slots, address, reconnect, .. }) => {
+                let way = if *reconnect { "" } else { ", on this connection only" };
+                self.line("register", format_args!("{task_slots} slots at {address}{way}"));
             }
-            Effect::Heartbeat { .. } => self.line("heartbeat", ""),
+            Effect::Heartbeat(heartbeat) if heartbeat.probe => self.line("probe", ""),
+            Effect::Heartbeat(_) => self.line("heartbeat", ""),
             Effect::Report(report) => self.report(report),
             Effect::Announce(report) => self.about("announce", report.worker),
             Effect::Finish => self.line("finish", ""),
         }
     }
 
-    fn reply(&mut self, reply: &Reply) -> String {
+    fn reply(&mut self, caller: RequestId, reply: &Reply) -> String {
         match reply {
             Reply::Started(Ok(worker)) => format!("started {}", self.name(*worker)),
             Reply::Started(Err(error)) => format!("refused: {error}"),
-            Reply::Stopped(StopStatus::Stopped) => "stopped".to_owned(),
-            Reply::Stopped(StopStatus::Stopping) => "stopping".to_owned(),
-            Reply::Stopped(StopStatus::Failed) => "stop failed".to_owned(),
-            Reply::Stopped(StopStatus::NotFound) => "no such worker".to_owned(),
+            Reply::Stopped(status) => self.stopped(caller, *status),
             Reply::Alive(Ok(())) => "alive".to_owned(),
             Reply::Draining(Ok(())) => "done".to_owned(),
             Reply::ShuttingDown => "shutting down".to_owned(),
             Reply::Alive(Err(error)) => format!("refused: {error}"),
             Reply::Draining(Err(error)) => format!("not durable: {error}"),
+        }
+    }
+
+    /// Where a stop stands, and what a stock controller is answered.
+    fn stopped(&self, caller: RequestId, status: StopStatus) -> String {
+        let text = match status {
+            StopStatus::Stopped { exit: None, .. } => "stopped, never ran".to_owned(),
+            StopStatus::Stopped { exit: Some(exit), acknowledged: true } => {
+                format!("stopped, {exit}")
+            }
+            StopStatus::Stopped { exit: Some(exit), acknowledged: false } => {
+                format!("stopped, {exit}, not acknowledged")
+            }
+            StopStatus::Stopping => "stopping".to_owned(),
+            StopStatus::Failed => "stop failed".to_owned(),
+            StopStatus::NotFound => "no such worker".to_owned(),
+        };
+        let how = self.stops.get(&caller);
+        let request = StopWorkerReq {
+            force: how == Some(&StopHow::Force),
+            finished: how == Some(&StopHow::Ask),
+            ..StopWorkerReq::default()
+        };
+        match stop_reply(&request, status, StopReply::Stock) {
+            Ok(answer) => format!("{text} ({})", answer.status().as_str_name()),
+            Err(error) => format!("{text} (error: {:?})", error.code()),
         }
     }
 

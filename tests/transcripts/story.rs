@@ -10,8 +10,8 @@ use std::{
 use arroyo_node::{
     ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId},
     machine::{
-        Ask, Config, Dialect, Effect, Effects, Event, Machine, Mono, Now, Process, Recovered,
-        Shutdown, SpawnError, Start, StartKey, Stop, StopHow, Wall,
+        Ask, CallError, Config, Dialect, Effect, Effects, Event, Heartbeat, Machine, Mono, Now,
+        Process, Recovered, Shutdown, SpawnError, Start, StartKey, Stop, StopHow, Wall,
     },
     runtime::{journal::MemoryJournal, ports::Journal as _},
 };
@@ -42,6 +42,8 @@ pub(crate) struct Story {
     callers: u64,
     /// Callers whose answers do not leave at once.
     slow: BTreeSet<RequestId>,
+    /// The last heartbeat that was sent: the one that is answered.
+    heartbeat: Option<Heartbeat>,
     lines: Lines,
 }
 
@@ -62,6 +64,10 @@ impl Story {
         match command {
             Command::Agent { .. } => self.first_agent(command),
             Command::After(time) => self.pass(**time),
+            Command::Paused(time) => {
+                self.pass_to(self.now.mono + **time);
+                self.pass(Duration::ZERO)
+            }
             Command::ClockJumps(by) => {
                 self.now.wall.0 += u64::try_from(by.as_micros())?;
                 Ok(())
@@ -73,9 +79,12 @@ impl Story {
             Command::Undrain => self.ask(Ask::SetDraining(false)),
             Command::Shutdown => self.ask(Ask::Shutdown(Shutdown::StopWorkers)),
             Command::Detach => self.ask(Ask::Shutdown(Shutdown::Detach)),
-            Command::Connected => self.give(Event::Connected),
+            Command::Sigterm => self.give(Event::Shutdown(Shutdown::StopWorkers)),
+            Command::ConnectionIs(lost) => self.give(Event::ConnectionLost(lost.0)),
             Command::Registers(answer) => self.give(Event::Registered(answer.0.clone())),
-            Command::HeartbeatIs(answer) => self.give(Event::HeartbeatAnswered(answer.0.clone())),
+            Command::HeartbeatIs(answer) => self.answer_heartbeat(answer.0.clone()),
+            Command::HeartbeatIsLate => self.give(Event::LateAnswer),
+            Command::ProgramIs(check) => self.give(Event::ProgramChecked(check.0.clone())),
             Command::DiskIsFull => {
                 self.disk_is_full = true;
                 Ok(())
@@ -99,7 +108,9 @@ impl Story {
 
     fn of_a_worker(&mut self, command: &Command) -> Outcome {
         let named = |name: &str| self.lines.worker(name);
-        let process = |id| Process { pid: self.lines.pid(id), start_time: 100 };
+        // In the order of their numbers.
+        let start_time = |id| u64::from(self.lines.pid(id));
+        let process = |id| Process { pid: self.lines.pid(id), start_time: start_time(id) };
         let event = match command {
             Command::Runs(name) => {
                 let worker = named(name)?;
@@ -131,7 +142,8 @@ impl Story {
     }
 
     fn first_agent(&mut self, command: &Command) -> Outcome {
-        let Command::Agent { slots, kill_after, heartbeat_every, fence_after } = command else {
+        let Command::Agent { slots, kill_after, heartbeat_every, fence_after, abandoned } = command
+        else {
             return Err("this is no agent".into());
         };
         let mut config = Config::new(MachineId::new(MACHINE));
@@ -140,6 +152,7 @@ impl Story {
         config.kill_after = kill_after.map_or(config.kill_after, Into::into);
         config.heartbeat_every = heartbeat_every.map_or(config.heartbeat_every, Into::into);
         config.fence_after = fence_after.map(Into::into);
+        config.abandoned = abandoned.as_ref().map_or(config.abandoned, |policy| policy.0);
         self.config = Some(config);
         self.now = Now { mono: Mono(0) + UPTIME, wall: NOON };
         self.next_agent(Recovered::default())
@@ -162,7 +175,9 @@ impl Story {
             recovered.lost.insert(worker.id);
             // As every reader of the journal: the clock that it refers to began anew.
             worker.stop = worker.stop.map(|_| Stop { kill_at: None });
+            worker.abandoned_at = None;
         }
+        recovered.known_at = None;
         self.next_agent(recovered)
     }
 
@@ -211,8 +226,16 @@ impl Story {
         self.ask(Ask::Stop { worker, how })
     }
 
+    fn answer_heartbeat(&mut self, result: Result<(), CallError>) -> Outcome {
+        let heartbeat = self.heartbeat.ok_or("no heartbeat has been sent yet")?;
+        self.give(Event::HeartbeatAnswered { heartbeat, result })
+    }
+
     fn ask(&mut self, ask: Ask) -> Outcome {
         self.callers += 1;
+        if let Ask::Stop { how, .. } = ask {
+            self.lines.stop_asked(RequestId(self.callers), how);
+        }
         self.give(Event::Request { request: RequestId(self.callers), ask })
     }
 
@@ -257,6 +280,9 @@ impl Story {
 
     fn execute(&mut self, effect: &Effect, next: &mut Effects) -> Result<(), Box<dyn Error>> {
         self.lines.effect(effect);
+        if let Effect::Heartbeat(heartbeat) = effect {
+            self.heartbeat = Some(*heartbeat);
+        }
         if let Effect::Reply { request, .. } = effect
             && !self.slow.contains(request)
         {
@@ -273,8 +299,14 @@ impl Story {
         let (free, most, owed) = (view.free_slots, view.task_slots, view.reports_owed);
         let mut text =
             format!("{:?}, {contact}: {free} of {most} slots free, {owed} owed", view.mode);
+        if view.abandoned_workers > 0 {
+            write!(text, ", {} abandoned", view.abandoned_workers)?;
+        }
         if let Some(error) = &view.journal_error {
             write!(text, "; journal down: {error}")?;
+        }
+        if let Some(error) = &view.program_error {
+            write!(text, "; no program: {error}")?;
         }
         self.lines.remark(&text);
         for worker in view.workers.iter() {

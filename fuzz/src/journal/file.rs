@@ -13,7 +13,7 @@ use arroyo_node::{
 };
 use rusqlite::{Connection, params_from_iter};
 
-use super::row::{COLUMNS, Cell, Row, checksum};
+use super::row::{COLUMNS, Cell, NAMES, Row, checksum};
 
 /// What a disk, or a person, did to the file.
 #[derive(Debug, Arbitrary)]
@@ -59,14 +59,14 @@ pub(super) fn count(path: &Path) -> i64 {
 
 fn insert(connection: &Connection, row: &Row) {
     let marks = vec!["?"; COLUMNS].join(", ");
-    let statement = format!("INSERT INTO worker VALUES ({marks}, NULL)");
+    let statement = format!("INSERT INTO worker ({NAMES}) VALUES ({marks})");
     let mut statement = connection.prepare_cached(&statement).expect("it has this table");
     if statement.execute(params_from_iter(row.cells())).is_err() {
         return;
     }
     // SQLite converts what it stores, and the checksum is of what is stored.
-    let sum = "SELECT * FROM worker WHERE checksum IS NULL";
-    let mut statement = connection.prepare_cached(sum).expect("it has this table");
+    let sum = format!("SELECT {NAMES} FROM worker WHERE checksum IS NULL");
+    let mut statement = connection.prepare_cached(&sum).expect("it has this table");
     let sum = statement.query_row((), |stored| {
         let values: Result<Vec<_>, _> = (0..COLUMNS).map(|column| stored.get_ref(column)).collect();
         Ok(Cell::Integer(checksum(values?.into_iter())))

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use arroyo_node::{
     ids::MachineId,
     machine::{
-        Config, Effect, Effects, Event, Exit, Machine, Mono, Now, Process, Recovered, Shutdown,
-        Signal, Wall, Worker,
+        CallError, Commit, Config, Effect, Effects, Event, Exit, Machine, Mono, Now, Process,
+        Record, Recovered, Shutdown, Signal, Wall, Worker,
     },
     runtime::{journal::SqliteJournal, ports::Journal as _},
 };
@@ -17,6 +17,7 @@ pub(super) struct Left {
     /// By id.
     pub(super) workers: Vec<Worker>,
     pub(super) draining: bool,
+    pub(super) known_at: Option<Mono>,
 }
 
 /// Runs the machine to its end. `fates` decides what becomes of the workers. `None`: the journal
@@ -24,10 +25,10 @@ pub(super) struct Left {
 pub(super) fn live(recovered: Recovered, journal: &mut SqliteJournal, fates: u64) -> Option<Left> {
     let now = Now { mono: Mono(3_600_000_000_000), wall: Wall(1_750_000_000_000_000) };
     let config = Config::new(MachineId::new("node"));
-    let draining = recovered.draining;
+    let (draining, known_at) = (recovered.draining, recovered.known_at);
     let most = 100 + 10 * recovered.workers.len();
     let machine = Machine::new(config, [7; 32], recovered, now);
-    let mut agent = Agent { machine, journal, now, fates, finished: false };
+    let mut agent = Agent { machine, journal, now, fates, known_at, finished: false };
     agent.handle(Event::Begin);
     agent.handle(Event::Shutdown(Shutdown::StopWorkers));
     for _ in 0..most {
@@ -40,7 +41,8 @@ pub(super) fn live(recovered: Recovered, journal: &mut SqliteJournal, fates: u64
     assert!(agent.finished, "a shutdown has an end: {:?}", agent.machine);
     let view = agent.machine.view();
     let workers = view.workers.iter().map(|worker| Worker::clone(worker)).collect();
-    view.journal_error.is_none().then_some(Left { workers, draining })
+    let known_at = agent.known_at;
+    view.journal_error.is_none().then_some(Left { workers, draining, known_at })
 }
 
 struct Agent<'a> {
@@ -48,6 +50,8 @@ struct Agent<'a> {
     journal: &'a mut SqliteJournal,
     now: Now,
     fates: u64,
+    /// What the journal has of the time at which the controller last knew this node.
+    known_at: Option<Mono>,
     finished: bool,
 }
 
@@ -70,8 +74,11 @@ impl Agent<'_> {
         if let Err(error) = &committed {
             let failed = Event::JournalFailed(error.0.as_str().into());
             self.machine.handle(self.now, failed, &mut next);
-        } else if batch.commit.rewrite {
-            self.machine.handle(self.now, Event::JournalRestored, &mut next);
+        } else {
+            self.committed(&batch.commit);
+            if batch.commit.rewrite {
+                self.machine.handle(self.now, Event::JournalRestored, &mut next);
+            }
         }
         for effect in batch.effects {
             if committed.is_err() && effect.awaits_commit() {
@@ -81,6 +88,17 @@ impl Agent<'_> {
             }
         }
         next
+    }
+
+    fn committed(&mut self, commit: &Commit) {
+        if commit.rewrite {
+            self.known_at = None;
+        }
+        for record in &commit.records {
+            if let Record::KnownAt(at) = record {
+                self.known_at = Some(*at);
+            }
+        }
     }
 
     fn execute(&mut self, effect: Effect) -> Option<Event> {
@@ -98,7 +116,10 @@ impl Agent<'_> {
                 (!ignored).then_some(Event::Exited { worker, exit: Exit::Signal(9) })
             }
             Effect::Register(_) => Some(Event::Registered(Ok(()))),
-            Effect::Heartbeat { .. } => Some(Event::HeartbeatAnswered(Ok(()))),
+            Effect::Heartbeat(heartbeat) => {
+                let known = if self.fate() == 0 { Err(CallError::NotFound) } else { Ok(()) };
+                Some(Event::HeartbeatAnswered { heartbeat, result: known })
+            }
             Effect::Report(report) => {
                 Some(Event::ReportAnswered { worker: report.worker, result: Ok(()) })
             }

@@ -7,7 +7,16 @@ use rusqlite::{
 };
 
 /// How many columns there are before the checksum.
-pub(super) const COLUMNS: usize = 18;
+pub(super) const COLUMNS: usize = 20;
+
+/// How many there were in the first version of the format.
+const FIRST_COLUMNS: usize = 18;
+
+/// The names of the columns.
+pub(super) const NAMES: &str = "worker_id, name, job, pipeline, generation, slots, dialect, \
+                                start_key, admitted_at, pid, start_time, boot_id, stopping, \
+                                kill_at, exit, exit_value, ended_at, reported_at, abandoned_at, \
+                                end_sequence";
 
 /// A row that an agent wrote for a worker that runs, and what was altered in it.
 #[derive(Debug, Arbitrary)]
@@ -34,7 +43,7 @@ pub(super) enum Cell {
     Word(u8),
 }
 
-const WORDS: [&[u8]; 13] = [
+const WORDS: [&[u8]; 15] = [
     b"draining",
     b"yes",
     b"no",
@@ -48,6 +57,8 @@ const WORDS: [&[u8]; 13] = [
     b"this boot",
     b"18446744073709551615",
     b"007",
+    b"known_at",
+    b"1000000000 this boot",
 ];
 
 impl Row {
@@ -76,6 +87,8 @@ impl Row {
             Cell::Null,
             Cell::Null,
             Cell::Null,
+            Cell::Null,
+            Cell::Null,
         ];
         for (column, cell) in &self.altered {
             cells[usize::from(*column) % COLUMNS] = cell.clone();
@@ -99,10 +112,17 @@ impl ToSql for Cell {
 }
 
 /// The checksum of a row's values, by the definition of the format: FNV-1a over each value's type,
-/// its length if it has one, and its bytes. Journals that lie on disks have it, so it cannot change.
+/// its length if it has one, and its bytes. Journals that lie on disks have it, so it cannot change:
+/// a later column is added with its number, and only where it is not NULL.
 pub(super) fn checksum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
     let mut bytes = Vec::new();
-    for value in values {
+    for (column, value) in values.enumerate() {
+        if column >= FIRST_COLUMNS {
+            if value == ValueRef::Null {
+                continue;
+            }
+            bytes.extend([b'c', column as u8]);
+        }
         let mut sized = |kind: u8, value: &[u8]| {
             bytes.push(kind);
             bytes.extend((value.len() as u64).to_le_bytes());

@@ -23,7 +23,7 @@ use arroyo_node::{
     mailbox::{Inbox, mailbox},
     rpc::{
         admin_wire::node_admin_server::NodeAdminServer,
-        convert::{DialectPolicy, heartbeat, registration, worker_finished},
+        convert::{DialectPolicy, StopReply, heartbeat, registration, worker_finished},
         service::{About, NodeService},
         wire::{
             FinishedWorker, HeartbeatNodeReq, RegisterNodeReq, StartWorkerReq, WorkerFinishedReq,
@@ -70,6 +70,7 @@ impl Agent {
             mailbox,
             view: latest,
             dialect: DialectPolicy::PerWorker,
+            stop_reply: StopReply::Stock,
             about: Arc::new(About::default()),
         };
         let node = NodeGrpcServer::new(service.clone());
@@ -168,10 +169,10 @@ impl Agent {
                 read::<RegisterNodeReq>(&registration(asked).encode_to_vec());
                 Some(Event::Registered(Ok(())))
             }
-            Effect::Heartbeat { at } => {
-                let call = heartbeat(&self.machine.view().machine, at);
+            Effect::Heartbeat(sent) => {
+                let call = heartbeat(&self.machine.view().machine, sent.sent.wall);
                 read::<HeartbeatNodeReq>(&call.encode_to_vec());
-                Some(Event::HeartbeatAnswered(Ok(())))
+                Some(Event::HeartbeatAnswered { heartbeat: sent, result: Ok(()) })
             }
             Effect::Report(report) => {
                 good_report(&report);
@@ -225,10 +226,11 @@ fn recovered(request: &StartWorkerReq) -> Recovered {
         admitted_at: Wall(1),
         process: Some(PROCESS),
         stop: None,
+        abandoned_at: None,
         end: None,
         reported_at: None,
     };
-    let end = Some(End { exit: Exit::Code(0), at: Wall(2) });
+    let end = Some(End { exit: Exit::Code(0), at: Wall(2), sequence: 1 });
     let workers = vec![
         Worker { process: None, ..running(1, "starting", 1) },
         running(2, &request.job_id, request.generation.saturating_sub(1)),
@@ -236,5 +238,11 @@ fn recovered(request: &StartWorkerReq) -> Recovered {
         Worker { end, ..running(4, "exited", 1) },
         Worker { end, reported_at: Some(Wall(3)), ..running(5, "reported", 1) },
     ];
-    Recovered { workers, lost: BTreeSet::new(), unwritten: BTreeSet::new(), draining: false }
+    Recovered {
+        workers,
+        lost: BTreeSet::new(),
+        unwritten: BTreeSet::new(),
+        draining: false,
+        known_at: None,
+    }
 }

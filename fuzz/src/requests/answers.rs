@@ -81,14 +81,21 @@ fn stop(agent: &mut Agent, bytes: &[u8]) {
     let answer = call::<StopWorkerReq, StopWorkerResp>(agent, path, bytes);
     let asked = StopWorkerReq::decode(bytes).unwrap_or_default();
     let known = workers(agent).into_iter().find(|worker| worker.worker_id == asked.worker_id);
-    let expected = match known {
-        None => StopWorkerStatus::NotFound,
-        Some(WorkerStatus { running: true, .. }) => StopWorkerStatus::Stopping,
-        Some(_) => StopWorkerStatus::Stopped,
+    let (expected, done) = match known {
+        None => (StopWorkerStatus::NotFound, true),
+        Some(WorkerStatus { running: true, .. }) => (StopWorkerStatus::Stopping, false),
+        Some(WorkerStatus { reported, .. }) => (StopWorkerStatus::Stopped, reported),
     };
+    let as_stock = asked.force && !asked.finished && !asked.wants_status;
     match answer {
-        Ok(answer) => assert_eq!(answer.status(), expected),
-        Err(status) => panic!("a stop is never refused: {status}"),
+        Ok(answer) => {
+            assert_eq!(answer.status(), expected);
+            assert!(!(done && as_stock), "stock would not believe it");
+        }
+        Err(status) => {
+            assert!(done && as_stock, "a stop is never refused: {status}");
+            assert_eq!(status.code(), Code::NotFound);
+        }
     }
 }
 

@@ -21,28 +21,30 @@
 //! | P5 not again | `reports.rs`: `report_answered` |
 //! | P7 adoption, P9 causes | [`Reference::hears`] of `Begin`; nothing else than `tell_to_end` leads to a signal |
 //! | P8 forced stops | `stops.rs`: `press` |
-//! | P10 heartbeats | `session.rs` |
+//! | P9 who is abandoned, P10 heartbeats | `session.rs` |
 //! | P12 bad input changes nothing | `starts.rs`: `objection` |
 //! | P13 wall clock | it appears in no rule |
+//! | P15 room | `starts.rs`: `room_for` |
 //!
 //! (P6, P11 and P14 are about processes, healing and repetition: see [`crate::world`].)
 
+mod listing;
 mod reports;
 mod session;
 mod starts;
 mod stops;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arroyo_node::{
     ids::{RequestId, WorkerId},
     machine::{
-        self, Ask, Config, Effect, End, Event, Exit, JournalDown, Mode, Mono, Now, Process, Reply,
-        Shutdown, Signal, StartError, Stop, View, WorkerSpec,
+        self, Ask, Config, Effect, End, Event, Exit, JournalDown, Mono, Now, Process, Reply,
+        Shutdown, Signal, StartError, Stop, WorkerSpec,
     },
 };
 
-use reports::Telling;
+use reports::{Pace, Telling};
 use session::{Session, Standing};
 use starts::{Admitted, Waiting};
 use stops::StopCaller;
@@ -61,15 +63,25 @@ pub struct Reference {
     /// Answers to StartWorker that have not left.
     undelivered: Vec<(RequestId, WorkerId)>,
     session: Session,
+    pace: Pace,
     draining: bool,
-    /// Set while shutting down: when patience is at an end.
+    /// Set while shutting down: since when, and when patience is at an end.
     closing: Option<Mono>,
+    closing_since: Mono,
+    /// Why the program of workers cannot be executed.
+    program: Option<Arc<str>>,
+    /// How many workers have ended.
+    ends: u64,
+    /// What was due before is due then.
+    began_at: Mono,
+    /// Whether the present event is that a time has come.
+    is_timeout: bool,
     over: bool,
     journal: Option<Trouble>,
     /// When the workers are stopped for want of a controller.
     fence_at: Option<Mono>,
-    /// What a successor will find.
-    durable: (Vec<Worker>, bool),
+    /// What a successor will find: workers, whether it drains, when it was last known.
+    durable: (Vec<Worker>, bool, Option<Mono>),
     rebooted: bool,
     owed: Owed,
 }
@@ -86,6 +98,7 @@ struct Worker {
     /// While somebody does: until when.
     answer_by: Option<Mono>,
     stop: Option<Stop>,
+    abandoned_at: Option<Mono>,
     /// The strongest signal that it has been sent.
     signalled: Option<Signal>,
     /// After a SIGKILL that could not be sent: when it is tried again.
@@ -112,13 +125,14 @@ struct Owed {
     adoptions: Vec<(WorkerId, Option<Process>)>,
     announcements: Vec<machine::Report>,
     discards: Vec<WorkerId>,
+    probe: bool,
     register: bool,
     rewrite: bool,
     finish: bool,
 }
 
 /// A time that chance picks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Window {
     from: Mono,
     by: Mono,
@@ -141,12 +155,18 @@ impl Reference {
             stop_callers: Vec::new(),
             undelivered: Vec::new(),
             session: Session::default(),
+            pace: Pace::default(),
             draining: false,
             closing: None,
+            closing_since: Mono::default(),
+            program: None,
+            ends: 0,
+            began_at: Mono::default(),
+            is_timeout: false,
             over: false,
             journal: None,
             fence_at: None,
-            durable: (Vec::new(), false),
+            durable: (Vec::new(), false, None),
             rebooted: false,
             owed: Owed::default(),
         }
@@ -155,20 +175,26 @@ impl Reference {
     /// The agent that comes after this one: it has what is durable, and nothing else.
     #[must_use]
     pub fn successor(&self, config: Config, rebooted: bool) -> Self {
-        let (mut workers, draining) = self.durable.clone();
+        let (mut workers, draining, recorded) = self.durable.clone();
+        // Times count from the boot.
+        let recorded = recorded.filter(|_| !rebooted);
         for worker in &mut workers {
             (worker.found, worker.signalled) = (false, None);
             worker.kill_again_at = Mono::default();
             worker.callers.clear();
             worker.answer_by = None;
         }
-        let durable = self.durable.clone();
-        Self { workers, draining, durable, rebooted, ..Self::new(config) }
+        let durable = (self.durable.0.clone(), draining, recorded);
+        let ends = workers.iter().filter_map(|worker| worker.end).map(|end| end.sequence).max();
+        let session = Session::after(recorded);
+        let ends = ends.unwrap_or_default();
+        Self { workers, draining, durable, rebooted, ends, session, ..Self::new(config) }
     }
 
     /// Something happens.
     pub fn hears(&mut self, now: Now, event: &Event) {
         self.now = now;
+        self.is_timeout = *event == Event::Timeout;
         if self.over {
             return;
         }
@@ -176,7 +202,7 @@ impl Reference {
             Event::Begin => self.begin(),
             Event::Request { request, ask } => self.asked(*request, ask),
             Event::Delivered(request) => self.delivered(*request),
-            Event::Shutdown(how) => self.shut_down(*how),
+            Event::Shutdown(how) => self.signalled_to_end(*how),
             Event::Spawned { worker, process } => self.runs(*worker, *process),
             Event::SpawnFailed { worker, error } => {
                 self.never_started(*worker, &error.clone().into())
@@ -185,9 +211,13 @@ impl Reference {
             Event::Exited { worker, exit } => self.ended(*worker, *exit),
             Event::NeverRan(worker) => self.never_started(*worker, &StartError::NeverRan),
             Event::SignalFailed { worker, .. } => self.signal_failed(*worker),
-            Event::Connected => self.connected(),
-            Event::Registered(result) => self.registered(result.is_ok()),
-            Event::HeartbeatAnswered(result) => self.heartbeat_answered(result),
+            Event::ConnectionLost(loss) => self.connection_lost(*loss),
+            Event::Registered(result) => self.registered(result),
+            Event::HeartbeatAnswered { heartbeat, result } => {
+                self.heartbeat_answered(heartbeat, result);
+            }
+            Event::LateAnswer => self.answered_late(),
+            Event::ProgramChecked(result) => self.program = result.clone().err(),
             Event::ReportAnswered { worker, result } => {
                 self.report_answered(*worker, result.is_ok())
             }
@@ -213,7 +243,7 @@ impl Reference {
             return Err(format!("a commit that rewrites: {rewrite}"));
         }
         if succeeded && (self.journal.is_none() || rewrite) {
-            self.durable = (self.workers.clone(), self.draining);
+            self.durable = (self.workers.clone(), self.draining, self.session.recorded);
         }
         Ok(())
     }
@@ -238,7 +268,7 @@ impl Reference {
             Effect::Announce(report) => take(&mut owed.announcements, |owed| owed == report),
             Effect::Report(report) => return self.sees_report(report),
             Effect::Register(registration) => return self.sees_registration(registration),
-            Effect::Heartbeat { at } => return self.sees_heartbeat(*at),
+            Effect::Heartbeat(heartbeat) => return self.sees_heartbeat(heartbeat),
             Effect::Discard(worker) => return self.sees_discard(*worker),
             // Whose exit statuses are kept is between the agent and its processes.
             Effect::Release(_) => true,
@@ -255,7 +285,7 @@ impl Reference {
         let Owed { replies, spawns, signals, adoptions, announcements, discards, .. } = &self.owed;
         let left = replies.len() + spawns.len() + signals.len() + adoptions.len();
         let left = left + announcements.len() + discards.len();
-        if left > 0 || self.owed.register || self.owed.finish {
+        if left > 0 || self.owed.probe || self.owed.register || self.owed.finish {
             return Err(format!("of {event:?} more was owed: {:?}", self.owed));
         }
         if let Some(idle) = self.idle_report() {
@@ -291,10 +321,16 @@ impl Reference {
         all.extend(self.reports_due().map(|at| (at, "P4: a report")));
         all.extend(self.forgetting_due().map(|at| (at, "forgetting a worker")));
         all.extend(match self.session.standing {
-            Standing::Apart(window) => Some((window.by, "P10: a registration")),
-            Standing::Asking => None,
-            Standing::Known => self.session.beat.map(|beat| (beat.by, "P10: a heartbeat")),
+            Standing::Apart(window) => Some((window.by, "P10: a heartbeat to come back")),
+            Standing::Clearing(until) => Some((until, "P10: a registration")),
+            Standing::Probing | Standing::Asking(_) => None,
+            Standing::Known | Standing::Withheld => {
+                self.session.beat.map(|beat| (beat.by, "P10: a heartbeat"))
+            }
         });
+        let abandoned = self.workers.iter().filter_map(|worker| self.abandoned_until(worker));
+        let abandoned = abandoned.map(|at| at.max(self.began_at));
+        all.extend(abandoned.map(|at| (at, "P15: the stop of an abandoned worker")));
         all.extend(self.fence_at.map(|at| (at, "fencing")));
         all.extend(self.closing.map(|at| (at, "the end of the agent")));
         let rewrite = self.journal.as_ref().and_then(|trouble| trouble.rewrite_at);
@@ -302,61 +338,12 @@ impl Reference {
         all
     }
 
-    /// Whether an agent's view of itself is what it should be.
-    ///
-    /// # Errors
-    /// What is different.
-    pub fn agrees_with(&self, view: &View) -> Result<(), String> {
-        self.lists(view.workers.iter().map(AsRef::as_ref))?;
-        let mode = match (self.closing, self.draining) {
-            (Some(_), _) => Mode::ShuttingDown,
-            (None, true) => Mode::Draining,
-            (None, false) => Mode::Serving,
-        };
-        let live = self.workers.iter().filter(|worker| worker.is_live()).count();
-        let trouble = self.journal.as_ref().map(|trouble| &trouble.reason.reason);
-        let shown = (view.mode, view.free_slots, view.registered, view.live_workers);
-        let meant = (mode, self.free(), self.session.is_known(), live);
-        let rest = (view.reports_owed, view.journal_error.as_ref());
-        if shown == meant && rest == (self.reports_owed(), trouble) {
-            return Ok(());
-        }
-        Err(format!("{shown:?}, {rest:?} instead of {meant:?}, {}", self.reports_owed()))
-    }
-
-    /// Whether these are the workers that there should be: each with its slots and its state.
-    ///
-    /// # Errors
-    /// What is different.
-    pub fn lists<'a>(
-        &self,
-        shown: impl Iterator<Item = &'a machine::Worker>,
-    ) -> Result<(), String> {
-        let mut left: Vec<&Worker> = self.workers.iter().collect();
-        for worker in shown {
-            let Some(index) = left.iter().position(|meant| meant.id == worker.id) else {
-                return Err(format!("{worker:?} should not be listed"));
-            };
-            let meant = left.swap_remove(index);
-            let acknowledged = matches!(meant.telling, Telling::Acknowledged { .. });
-            let same = (*worker.spec == meant.spec, worker.reported_at.is_some() == acknowledged);
-            let state = (worker.process, worker.stop, worker.end);
-            if same != (true, true) || state != (meant.process, meant.stop, meant.end) {
-                return Err(format!("{worker:?} is listed instead of {meant:?}"));
-            }
-        }
-        if left.is_empty() { Ok(()) } else { Err(format!("not listed: {left:?}")) }
-    }
-
-    /// Whether new workers are refused.
-    pub fn is_draining(&self) -> bool {
-        self.draining
-    }
-
     fn begin(&mut self) {
+        self.began_at = self.now.mono;
         self.fence_at = self.config.fence_after.map(|after| self.now.mono + after);
-        self.owed.register = true;
-        self.session.standing = Standing::Asking;
+        self.owed.probe = true;
+        // Those that ended with the computer did so together.
+        self.workers.sort_by_key(|worker| worker.id);
         for index in 0..self.workers.len() {
             let worker = &self.workers[index];
             match (worker.is_live(), worker.telling.is_acknowledged()) {
@@ -386,16 +373,32 @@ impl Reference {
             }
             Ask::Shutdown(how) => {
                 self.owed.replies.push((request, Reply::ShuttingDown));
-                self.shut_down(*how);
+                if self.closing.is_none() || *how == Shutdown::Detach {
+                    self.shut_down(*how);
+                }
             }
+        }
+    }
+
+    /// Who is told to end twice within a second is told once; later it is to be quick.
+    fn signalled_to_end(&mut self, how: Shutdown) {
+        let now = self.now.mono;
+        match self.closing {
+            Some(until) if how == Shutdown::StopWorkers => {
+                if now.since(self.closing_since) >= Duration::from_secs(1) {
+                    self.closing = Some(until.min(now + self.config.shutdown_patience));
+                    self.tell_all_to_end(now);
+                }
+            }
+            _ => self.shut_down(how),
         }
     }
 
     fn shut_down(&mut self, how: Shutdown) {
         match how {
             Shutdown::Detach => self.finish(),
-            Shutdown::StopWorkers if self.closing.is_some() => {}
             Shutdown::StopWorkers => {
+                self.closing_since = self.now.mono;
                 self.refuse_waiting(|_, _| Some(StartError::ShuttingDown));
                 let kill_at = self.now.mono + self.config.shutdown_kill_after;
                 self.closing = Some(kill_at + self.config.shutdown_patience);
@@ -419,6 +422,10 @@ impl Reference {
             Effect::Reply { request, .. } => {
                 self.owed.replies.push((*request, Reply::Draining(Err(down))));
             }
+            Effect::Register(_) if matches!(self.session.standing, Standing::Asking(_)) => {
+                self.owed.register = false;
+                self.introduce();
+            }
             _ => {}
         }
     }
@@ -429,6 +436,7 @@ impl Reference {
         self.answer_late_stops();
         self.abandon_late_starts();
         self.abandon_late_spawns();
+        self.stop_abandoned();
         if self.fence_at.is_some_and(|at| at <= now) {
             self.fence_at = self.config.fence_after.map(|after| now + after);
             self.tell_all_to_end(now + self.config.kill_after);
@@ -438,6 +446,7 @@ impl Reference {
         {
             trouble.rewrite_at = None;
             self.owed.rewrite = true;
+            self.session.record();
         }
         if self.closing.is_some_and(|at| at <= now) {
             self.finish();
@@ -450,6 +459,7 @@ impl Reference {
         self.kill_what_is_due();
         self.answer_settled_stops();
         self.admit_waiting();
+        self.introduce_when_possible();
         if let Some(until) = self.closing
             && !self.workers.iter().any(Worker::is_live)
         {

@@ -20,10 +20,20 @@ pub(super) enum Telling {
     Nothing,
     /// It is to be told, after so many failures, in this time.
     Due { failures: u32, window: Window },
-    /// It is being told.
-    UnderWay { failures: u32 },
+    /// It is being told; this was the how manieth pause before it was sent.
+    UnderWay { failures: u32, after: u64 },
     /// It knows.
     Acknowledged { forget_at: Mono },
+}
+
+/// How fast the controller is told, as long as it takes nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pace {
+    /// Failures since it last took something; such as were under way together are one.
+    refusals: u32,
+    pauses: u64,
+    /// Nothing is told before.
+    until: Window,
 }
 
 impl Telling {
@@ -46,7 +56,9 @@ impl Reference {
         let Some(index) = self.position(id).filter(|index| self.workers[*index].is_live()) else {
             return;
         };
-        self.workers[index].end = Some(End { exit, at: self.now.wall });
+        self.ends += 1;
+        let end = End { exit, at: self.now.wall, sequence: self.ends };
+        self.workers[index].end = Some(end);
         // It was started, though it ended before that could be said.
         self.answer_callers(index);
         self.owe_report(index);
@@ -83,6 +95,9 @@ impl Reference {
     /// The controller is there: whatever waits only for a backoff can go. To one that has stayed, not what it
     /// has failed to take three times.
     pub(super) fn hurry_reports(&mut self, stayed: bool) {
+        if !stayed {
+            self.take_up_pace();
+        }
         let window = Window { from: self.now.mono, by: self.now.mono };
         for index in 0..self.workers.len() {
             let free = !self.is_held(self.workers[index].id);
@@ -103,11 +118,19 @@ impl Reference {
         let position = self.position(report.worker);
         let worker = position.map(|index| &self.workers[index]);
         let meant = worker.and_then(|worker| self.report(worker));
+        let earlier = worker.and_then(|worker| self.older_report(worker));
+        if let Some(earlier) = earlier {
+            return Err(format!(
+                "{} ended after {earlier}, which is to be told first",
+                report.worker
+            ));
+        }
+        let room = room && self.session.is_connected() && self.pace.until.from <= self.now.mono;
         match worker.map(|worker| &worker.telling) {
             Some(Telling::Due { failures, window })
                 if room && window.from <= self.now.mono && meant.as_ref() == Some(report) =>
             {
-                let telling = Telling::UnderWay { failures: *failures };
+                let telling = Telling::UnderWay { failures: *failures, after: self.pace.pauses };
                 self.workers[position.expect("it is listed")].telling = telling;
                 Ok(())
             }
@@ -117,21 +140,55 @@ impl Reference {
 
     fn has_room(&self) -> bool {
         let under_way = self.workers.iter().filter(|worker| worker.telling.is_under_way()).count();
-        self.session.is_known() && under_way < self.config.reports_in_flight.get()
+        let most = if self.pace.refusals > 0 { 1 } else { self.config.reports_in_flight.get() };
+        self.session.is_in_touch() && under_way < most
+    }
+
+    /// Another worker whose end came earlier, and is to be told at the same time.
+    fn older_report(&self, worker: &Worker) -> Option<WorkerId> {
+        let exact = |worker: &Worker| match worker.telling {
+            Telling::Due { window, .. } if window.from == window.by => Some(window.by),
+            _ => None,
+        };
+        let order = |worker: &Worker| (exact(worker), worker.end.map(|end| end.sequence));
+        exact(worker)?;
+        let earlier = |other: &&Worker| exact(other).is_some() && order(other) < order(worker);
+        self.workers.iter().find(earlier).map(|other| other.id)
+    }
+
+    /// Whether a report could be told now, if there were a connection.
+    pub(super) fn could_report(&self) -> bool {
+        let now = self.now.mono;
+        let due = |worker: &Worker| match worker.telling {
+            Telling::Due { window, .. } => window.from <= now,
+            _ => false,
+        };
+        self.has_room() && self.pace.until.from <= now && self.workers.iter().any(due)
+    }
+
+    fn take_up_pace(&mut self) {
+        self.pace = Pace { pauses: self.pace.pauses, ..Pace::default() };
     }
 
     pub(super) fn report_answered(&mut self, id: WorkerId, acknowledged: bool) {
         let Some(index) = self.position(id) else { return };
         match (&self.workers[index].telling, acknowledged) {
             (Telling::Due { .. } | Telling::UnderWay { .. }, true) => {
+                self.take_up_pace();
                 self.heard_controller();
                 self.remember(index);
             }
-            (Telling::UnderWay { failures }, false) => {
-                let failures = failures + 1;
+            (Telling::UnderWay { failures, after }, false) => {
+                let (failures, after) = (failures + 1, *after);
                 let (from, by) = (self.now.mono, self.now.mono + self.backoff(failures));
                 let window = Window { from, by };
                 self.workers[index].telling = Telling::Due { failures, window };
+                if after == self.pace.pauses {
+                    let (refusals, pauses) = (self.pace.refusals + 1, after + 1);
+                    let by = self.now.mono + self.backoff(refusals);
+                    let until = Window { from: self.now.mono, by };
+                    self.pace = Pace { refusals, pauses, until };
+                }
             }
             _ => {}
         }
@@ -144,13 +201,14 @@ impl Reference {
             Telling::Due { window, .. } => window.by <= now,
             _ => false,
         };
-        self.workers.iter().find(due).filter(|_| self.has_room() && !self.over).map(|it| it.id)
+        let free = self.has_room() && self.pace.until.by <= now && !self.over;
+        self.workers.iter().find(due).filter(|_| free).map(|it| it.id)
     }
 
     pub(super) fn reports_due(&self) -> impl Iterator<Item = Mono> {
         let room = self.has_room();
         self.workers.iter().filter(move |_| room).filter_map(|worker| match worker.telling {
-            Telling::Due { window, .. } => Some(window.by),
+            Telling::Due { window, .. } => Some(window.by.max(self.pace.until.by)),
             _ => None,
         })
     }

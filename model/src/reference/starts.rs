@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use arroyo_node::{
     ids::{MachineId, RequestId, WorkerId},
     machine::{
-        Launch, Mono, Process, Reply, Start, StartError, StartKey, WorkerSpec, WrongMachine,
+        AbandonedPolicy, Launch, Mono, Process, Reply, Signal, Start, StartError, StartKey,
+        WorkerSpec, WrongMachine,
     },
 };
 
 use super::{Reference, Worker, reports::Telling, take};
 
-/// A start that waits for older generations of its job to end.
+/// A start that waits for the workers that are ended for it.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     start: Admitted,
-    /// The older workers whose slots it will have. Nobody else is promised them.
+    /// Those workers.
+    ends: Vec<WorkerId>,
+    /// Those of them whose slots it will have. Nobody else is promised them.
     takes: Vec<WorkerId>,
     pub(super) until: Mono,
 }
@@ -53,23 +56,32 @@ impl Reference {
         {
             return;
         }
-        if let Some(error) = self.objection(&spec) {
-            return self.refuse(request, error);
-        }
+        let room = match self.objection(&spec) {
+            Some(error) => Err(error),
+            None => self.room_for(&spec),
+        };
+        let (takes, again) = match room {
+            Ok(found) => found,
+            Err(error) => return self.refuse(request, error),
+        };
         self.refuse_waiting(|_, waiting| {
-            let older = &waiting.start.spec;
-            let (job, asked, by) = (spec.job.clone(), older.generation, spec.generation);
-            is_older(older, &spec).then_some(StartError::Superseded { job, asked, by })
+            let first = &waiting.start.spec;
+            let (job, asked, by) = (spec.job.clone(), first.generation, spec.generation);
+            if is_older(first, &spec) {
+                return Some(StartError::Superseded { job, asked, by });
+            }
+            let retried = again && is_retry(&spec, first);
+            retried.then_some(StartError::Retried { job, generation: by })
         });
-        let older: Vec<_> = self.older_than(&spec).map(|worker| worker.id).collect();
-        let takes = self.takes(&spec).map(|worker| worker.id).collect();
+        let mut ends: Vec<_> = self.older_than(&spec).map(|worker| worker.id).collect();
+        ends.extend(takes.iter().filter(|id| !ends.contains(id)).copied().collect::<Vec<_>>());
         let start = Admitted { spec, env: start.env.clone(), callers: vec![request] };
-        if older.is_empty() {
+        if ends.is_empty() {
             return self.owed.spawns.push(start);
         }
         let until = self.now.mono + self.config.supersede_wait;
-        self.waiting.push(Waiting { start, takes, until });
-        for id in older {
+        self.waiting.push(Waiting { start, ends: ends.clone(), takes, until });
+        for id in ends {
             self.tell_to_end(id, Some(self.now.mono));
         }
     }
@@ -115,19 +127,73 @@ impl Reference {
             let (job, asked) = (spec.job.clone(), spec.generation);
             return Some(StartError::StaleGeneration { job, asked, alive });
         }
-        let (asked, free) = (spec.slots.get(), self.room_for(spec));
-        let total = self.config.task_slots;
-        (asked > free).then_some(StartError::NotEnoughSlots { asked, free, total })
+        None
     }
 
-    /// The slots that this start can have, once all that it supersedes is gone.
-    fn room_for(&self, spec: &WorkerSpec) -> u64 {
-        let taken: Vec<_> = self.takes(spec).map(|worker| worker.id).collect();
-        let others = self.workers.iter().filter(|w| w.is_live() && !taken.contains(&w.id));
-        let held: u64 = others.map(|worker| worker.spec.slots.get()).sum();
-        let rest = self.waiting.iter().filter(|waiting| !is_older(&waiting.start.spec, spec));
-        let promised: u64 = rest.map(|waiting| self.shortfall(waiting)).sum();
-        self.config.task_slots.saturating_sub(held + promised)
+    /// The workers whose slots the start will have, and whether what waits of an earlier try of it
+    /// goes for that: only if there is no room beside it.
+    fn room_for(&self, spec: &WorkerSpec) -> Result<(Vec<WorkerId>, bool), StartError> {
+        let beside = self.room_without(spec, &|other| is_older(other, spec));
+        let tried = |other: &WorkerSpec| is_older(other, spec) || is_retry(spec, other);
+        if beside.is_ok() || !self.waiting.iter().any(|it| is_retry(spec, &it.start.spec)) {
+            return Ok((beside?, false));
+        }
+        Ok((self.room_without(spec, &tried)?, true))
+    }
+
+    /// The workers without any of which the start would lack slots, where these waiting starts make
+    /// way: first older generations of its job, then as many as it needs of those that it may end.
+    fn room_without(
+        &self,
+        spec: &WorkerSpec,
+        makes_way: &dyn Fn(&WorkerSpec) -> bool,
+    ) -> Result<Vec<WorkerId>, StartError> {
+        let staying: Vec<_> =
+            self.waiting.iter().filter(|waiting| !makes_way(&waiting.start.spec)).collect();
+        let unpromised = |id: &WorkerId| !staying.iter().any(|start| start.takes.contains(id));
+        let older: Vec<_> = self.older_than(spec).map(|it| it.id).filter(unpromised).collect();
+        let others: Vec<_> = self.expendable(spec).into_iter().filter(unpromised).collect();
+        let promised: u64 = staying.iter().map(|waiting| self.shortfall(waiting)).sum();
+        let with = |chosen: &[WorkerId]| {
+            let gone = [&older, chosen].concat();
+            let others = self.workers.iter().filter(|w| w.is_live() && !gone.contains(&w.id));
+            let held: u64 = others.map(|worker| worker.spec.slots.get()).sum();
+            self.config.task_slots.saturating_sub(held + promised)
+        };
+        let (asked, total) = (spec.slots.get(), self.config.task_slots);
+        let enough = (0..=others.len()).find(|count| with(&others[..*count]) >= asked);
+        let Some(count) = enough else {
+            return Err(StartError::NotEnoughSlots { asked, free: with(&others), total });
+        };
+        let mut chosen = others[..count].to_vec();
+        for id in others[..count].iter().rev() {
+            let without: Vec<_> = chosen.iter().copied().filter(|other| other != id).collect();
+            if with(&without) >= asked {
+                chosen = without;
+            }
+        }
+        Ok([older, chosen].concat())
+    }
+
+    /// What may be ended for a start that lacks slots: what an earlier try of the same attempt
+    /// left, then what no controller counts; of each first what is dying, then the oldest.
+    fn expendable(&self, spec: &WorkerSpec) -> Vec<WorkerId> {
+        let keeps = self.config.abandoned == AbandonedPolicy::Keep;
+        let mut found: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|worker| worker.is_live() && !is_older(&worker.spec, spec))
+            .filter_map(|worker| {
+                let retried = is_retry(spec, &worker.spec);
+                let abandoned = worker.abandoned_at.is_some() && !keeps;
+                let rank = if retried { 0 } else { 1 };
+                let lives = worker.signalled != Some(Signal::Kill);
+                let age = worker.process.map_or(u64::MAX, |process| process.start_time);
+                (retried || abandoned).then_some((rank, lives, age, worker.id))
+            })
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(.., id)| id).collect()
     }
 
     /// The slots that anybody can have now.
@@ -145,22 +211,19 @@ impl Reference {
         waiting.start.spec.slots.get().saturating_sub(held)
     }
 
-    /// The older workers that no start, other than those which this one supersedes, will have.
-    fn takes(&self, spec: &WorkerSpec) -> impl Iterator<Item = &Worker> {
-        self.older_than(spec).filter(|worker| {
-            let mut holders = self.waiting.iter().filter(|start| start.takes.contains(&worker.id));
-            holders.all(|holder| is_older(&holder.start.spec, spec))
-        })
-    }
-
     fn older_than(&self, spec: &WorkerSpec) -> impl Iterator<Item = &Worker> {
         self.workers.iter().filter(|worker| worker.is_live() && is_older(&worker.spec, spec))
     }
 
-    /// A start waits no longer than for the last older worker.
+    /// How many of the workers that are ended for a start are still there.
+    fn left(&self, waiting: &Waiting) -> usize {
+        self.workers.iter().filter(|w| w.is_live() && waiting.ends.contains(&w.id)).count()
+    }
+
+    /// A start waits no longer than for the last of them.
     pub(super) fn admit_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
-            if self.older_than(&waiting.start.spec).next().is_some() {
+            if self.left(&waiting) > 0 {
                 self.waiting.push(waiting);
             } else if let Some(trouble) = &self.journal {
                 let error = StartError::from(trouble.reason.clone());
@@ -174,9 +237,9 @@ impl Reference {
     pub(super) fn abandon_late_starts(&mut self) {
         self.refuse_waiting(|this, waiting| {
             let spec = &waiting.start.spec;
-            let (job, left) = (spec.job.clone(), this.older_than(spec).count());
+            let (job, left) = (spec.job.clone(), this.left(waiting));
             let late = waiting.until <= this.now.mono;
-            late.then_some(StartError::SupersededStillAlive { job, left })
+            late.then_some(StartError::RoomNotFree { job, left })
         });
     }
 
@@ -241,6 +304,7 @@ impl Reference {
             callers: start.callers,
             answer_by: None,
             stop: None,
+            abandoned_at: None,
             signalled: None,
             kill_again_at: Mono::default(),
             end: None,
@@ -291,6 +355,11 @@ impl Reference {
             self.refuse(request, error.clone());
         }
     }
+}
+
+/// Whether a start is the same as an earlier one again: nobody says that it is another.
+fn is_retry(again: &WorkerSpec, first: &WorkerSpec) -> bool {
+    again.key.is_none() && (&again.job, again.generation) == (&first.job, first.generation)
 }
 
 fn is_older(one: &WorkerSpec, other: &WorkerSpec) -> bool {

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use arroyo_node::{
     ids::{RequestId, WorkerId},
-    machine::{Mono, Reply, Signal, Stop, StopHow, StopStatus},
+    machine::{AbandonedPolicy, Mono, Reply, Signal, Stop, StopHow, StopStatus},
 };
 
 use super::{Reference, Worker};
 
 /// How long after a SIGKILL that could not be sent the next one comes.
 const KILL_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How much longer than for the SIGKILL a forced stop waits for its outcome.
+const FORCED_MARGIN: Duration = Duration::from_secs(2);
 
 /// Who waits for a worker's end and its acknowledgement.
 #[derive(Clone, Debug)]
@@ -22,6 +25,10 @@ pub(super) struct StopCaller {
 
 impl Reference {
     pub(super) fn asked_to_stop(&mut self, request: RequestId, id: WorkerId, how: StopHow) {
+        if let Some(index) = self.position(id).filter(|index| self.workers[*index].is_live()) {
+            // Somebody knows it.
+            self.workers[index].abandoned_at = None;
+        }
         let known = self.position(id).map(|index| &self.workers[index]);
         let reply = match known {
             None => Some(StopStatus::NotFound),
@@ -35,7 +42,11 @@ impl Reference {
         }
         let kill_at = (how == StopHow::Force).then(|| self.now.mono + self.config.kill_after);
         self.tell_to_end(id, kill_at);
-        let until = self.now.mono + self.config.reply_wait;
+        let wait = match how {
+            StopHow::Force => self.config.kill_after + FORCED_MARGIN,
+            StopHow::Gentle | StopHow::Ask => self.config.reply_wait,
+        };
+        let until = self.now.mono + wait;
         self.stop_callers.push(StopCaller { request, worker: id, until });
     }
 
@@ -48,6 +59,26 @@ impl Reference {
         let kill_at = before.into_iter().chain(kill_at).min();
         self.workers[index].stop = Some(Stop { kill_at });
         self.press(index);
+    }
+
+    /// When an abandoned worker is told to end, unless it is to be killed anyway.
+    pub(super) fn abandoned_until(&self, worker: &Worker) -> Option<Mono> {
+        let since = worker.abandoned_at.filter(|_| worker.is_live())?;
+        match self.config.abandoned {
+            _ if worker.stop.is_some_and(|stop| stop.kill_at.is_some()) => None,
+            AbandonedPolicy::StopAfter(time) => Some(since + time),
+            AbandonedPolicy::End => Some(since),
+            AbandonedPolicy::Keep => None,
+        }
+    }
+
+    pub(super) fn stop_abandoned(&mut self) {
+        let now = self.now.mono;
+        let over = |worker: &&Worker| self.abandoned_until(worker).is_some_and(|at| at <= now);
+        let over: Vec<_> = self.workers.iter().filter(over).map(|worker| worker.id).collect();
+        for id in over {
+            self.tell_to_end(id, Some(now + self.config.kill_after));
+        }
     }
 
     pub(super) fn tell_all_to_end(&mut self, kill_at: Mono) {
@@ -96,17 +127,15 @@ impl Reference {
         let waited_for = |worker: &Worker| !worker.telling.is_acknowledged();
         let waited_for = self.workers.iter().filter(|worker| waited_for(worker));
         let waited_for: Vec<_> = waited_for.map(|worker| worker.id).collect();
+        let workers = self.workers.clone();
         self.answer_stops(|caller| {
-            (!waited_for.contains(&caller.worker)).then_some(StopStatus::Stopped)
+            (!waited_for.contains(&caller.worker)).then(|| outcome(&workers, caller.worker))
         });
     }
 
     pub(super) fn answer_late_stops(&mut self) {
         let (now, workers) = (self.now.mono, self.workers.clone());
-        self.answer_stops(|caller| {
-            let worker = workers.iter().find(|worker| worker.id == caller.worker);
-            (caller.until <= now).then(|| worker.map_or(StopStatus::Stopped, status))
-        });
+        self.answer_stops(|caller| (caller.until <= now).then(|| outcome(&workers, caller.worker)));
     }
 
     fn answer_stops(&mut self, answer: impl Fn(&StopCaller) -> Option<StopStatus>) {
@@ -131,5 +160,17 @@ impl Worker {
 }
 
 fn status(worker: &Worker) -> StopStatus {
-    if worker.is_live() { StopStatus::Stopping } else { StopStatus::Stopped }
+    match worker.end {
+        None => StopStatus::Stopping,
+        Some(end) => StopStatus::Stopped {
+            exit: Some(end.exit),
+            acknowledged: worker.telling.is_acknowledged(),
+        },
+    }
+}
+
+/// Where the stop of a worker stands that may never have come to be one.
+fn outcome(workers: &[Worker], id: WorkerId) -> StopStatus {
+    let gone = StopStatus::Stopped { exit: None, acknowledged: true };
+    workers.iter().find(|worker| worker.id == id).map_or(gone, status)
 }

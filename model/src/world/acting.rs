@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use arroyo_node::{
     ids::{Generation, JobId, MachineId, PipelineId, RequestId, WorkerId},
-    machine::{Ask, Dialect, Event, Exit, Signal, Start, StartKey, StopHow},
+    machine::{Ask, CallError, Dialect, Event, Exit, Loss, Signal, Start, StartKey, StopHow},
 };
 
 use super::{Doom, MACHINE, Pending, World};
@@ -42,8 +42,10 @@ impl World {
                     self.end(alive[index], Exit::Code(code.into()));
                 }
             }
-            Action::Connected => self.inbox.push(Event::Connected),
-            Action::ForgetNodes => self.controller.knows_node = false,
+            Action::LoseConnection { closed } => self.lose_connection(closed),
+            Action::ForgetNodes => self.forget_nodes(),
+            Action::LateAnswer => self.inbox.push(Event::LateAnswer),
+            Action::ProgramWorks(works) => self.set_program(works),
             Action::Pass(millis) => {
                 self.turn();
                 self.pass(Duration::from_millis(millis.0.into()));
@@ -76,9 +78,41 @@ impl World {
         self.inbox.push(Event::Request { request, ask });
     }
 
+    /// The controller loses its memory, as one does that is started anew.
+    fn forget_nodes(&mut self) {
+        // Workers that were started while it did not know the node never were in its books.
+        if std::mem::take(&mut self.controller.knows_node) {
+            self.promises.sees_forgetting(self.processes.iter().map(|(id, _)| id));
+        }
+        self.cut_registration();
+    }
+
+    fn lose_connection(&mut self, closed: bool) {
+        let loss = if closed { Loss::Closed } else { Loss::Broken };
+        self.cut_registration();
+        self.inbox.push(Event::ConnectionLost(loss));
+    }
+
+    /// What may go over one connection only does not go over the next.
+    fn cut_registration(&mut self) {
+        self.connected = false;
+        for pending in &mut self.pending {
+            if let Pending::Register { cut } = pending {
+                *cut |= self.one_connection;
+            }
+        }
+    }
+
+    pub(super) fn set_program(&mut self, works: bool) {
+        let missing = || Err("/opt/arroyo/arroyo: No such file or directory".into());
+        let checked = if works { Ok(()) } else { missing() };
+        self.inbox.push(Event::ProgramChecked(checked));
+    }
+
     fn stop(&mut self, which: u8, how: StopHow) {
         let known = pick(which, self.known.len()).map(|index| self.known[index]);
         let worker = known.unwrap_or(WorkerId(1));
+        self.promises.sees_named(worker);
         self.ask(Ask::Stop { worker, how });
     }
 
@@ -97,8 +131,13 @@ impl World {
             }
             Pending::Death(id, exit) => return self.end(id, exit),
             Pending::Adopt(worker) => self.processes.settle_adoption(worker, outcome),
-            Pending::Register => Event::Registered(self.controller.register(outcome)),
-            Pending::Heartbeat => Event::HeartbeatAnswered(self.controller.heartbeat(outcome)),
+            Pending::Register { cut: true } => Event::Registered(Err(CallError::NotConnected)),
+            Pending::Register { cut: false } => {
+                Event::Registered(self.controller.register(outcome))
+            }
+            Pending::Heartbeat(heartbeat) => {
+                Event::HeartbeatAnswered { heartbeat, result: self.controller.heartbeat(outcome) }
+            }
             Pending::Report(report) => Event::ReportAnswered {
                 worker: report.worker,
                 result: self.controller.report(report, outcome),

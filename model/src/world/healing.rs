@@ -12,6 +12,7 @@ impl World {
         self.journal.works = true;
         self.signals_work = true;
         self.doom = None;
+        self.set_program(true);
         self.turn();
         let end = self.now.mono + HEALING;
         while self.now.mono < end && self.promises.broken.is_none() {

@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Commit, Record, Recovered, View, Worker},
+    machine::{Commit, Mono, Record, Recovered, View, Worker},
 };
 
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     pub(super) rows: BTreeMap<WorkerId, Worker>,
     pub(super) draining: bool,
+    pub(super) known_at: Option<Mono>,
     pub(super) works: bool,
 }
 
 impl Journal {
     pub(super) fn new() -> Self {
-        Self { rows: BTreeMap::new(), draining: false, works: true }
+        Self { rows: BTreeMap::new(), draining: false, known_at: None, works: true }
     }
 
     pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), &'static str> {
@@ -28,7 +29,7 @@ impl Journal {
         }
         if commit.rewrite {
             self.rows.clear();
-            self.draining = false;
+            (self.draining, self.known_at) = (false, None);
         }
         for record in &commit.records {
             match record {
@@ -39,18 +40,24 @@ impl Journal {
                     self.rows.remove(id);
                 }
                 Record::Draining(draining) => self.draining = *draining,
+                Record::KnownAt(at) => self.known_at = Some(*at),
             }
         }
         Ok(())
     }
 
-    pub(super) fn recover(&self, reboot: bool) -> Recovered {
+    pub(super) fn recover(&mut self, reboot: bool) -> Recovered {
+        if reboot {
+            // Times count from the boot.
+            self.known_at = None;
+        }
         let live = self.rows.values().filter(|row| row.is_live()).map(|row| row.id);
         Recovered {
             workers: self.rows.values().cloned().collect(),
             lost: if reboot { live.collect() } else { BTreeSet::new() },
             unwritten: BTreeSet::new(),
             draining: self.draining,
+            known_at: self.known_at,
         }
     }
 

@@ -37,12 +37,15 @@ use std::{
 use arroyo_node::{
     ids::{MachineId, RequestId, WorkerId},
     machine::{
-        Ask, Config, Effect, Effects, Event, Exit, Machine, Mono, Now, Reply, Report, Start, Wall,
-        invariants,
+        AbandonedPolicy, Ask, Config, Effect, Effects, Event, Exit, Heartbeat, Machine, Mono, Now,
+        Reply, Report, Start, StartError, Wall, invariants,
     },
 };
 
-use crate::{reference::Reference, scenario::Settings};
+use crate::{
+    reference::Reference,
+    scenario::{Abandoned, Settings},
+};
 pub(crate) use acting::a_start;
 use controller::Controller;
 use journal::Journal;
@@ -80,6 +83,10 @@ pub struct World {
     /// Every worker that was ever spawned.
     known: Vec<WorkerId>,
     signals_work: bool,
+    /// Whether the registration under way may go over the present connection only.
+    one_connection: bool,
+    /// Whether the connection stands on which the last probe went.
+    connected: bool,
     doom: Option<Doom>,
     promises: Promises,
     trace: Trace,
@@ -92,8 +99,11 @@ pub(crate) enum Pending {
     Adopt(WorkerId),
     Death(WorkerId, Exit),
     SignalFailure(WorkerId),
-    Register,
-    Heartbeat,
+    /// `cut`: the connection that it was to go over has ended.
+    Register {
+        cut: bool,
+    },
+    Heartbeat(Heartbeat),
     Report(Report),
     Delivery(RequestId),
 }
@@ -126,12 +136,17 @@ impl World {
         config.retain_for = Duration::from_secs(20);
         config.retain_most = 5;
         config.fence_after = settings.fencing.then_some(Duration::from_secs(30));
+        config.abandoned = match settings.abandoned {
+            Abandoned::StopAfter => AbandonedPolicy::StopAfter(Duration::from_secs(15)),
+            Abandoned::End => AbandonedPolicy::End,
+            Abandoned::Keep => AbandonedPolicy::Keep,
+        };
         config
     }
 
     pub(crate) fn with_trace(config: Config, seed: u8, trace: Trace) -> Self {
         let now = Now { mono: Mono(1_000_000_000_000), wall: Wall(1_750_000_000_000_000) };
-        let journal = Journal::new();
+        let mut journal = Journal::new();
         let mut world = Self {
             machine: Machine::new(config.clone(), [seed; 32], journal.recover(false), now),
             reference: Reference::new(config.clone()),
@@ -151,6 +166,8 @@ impl World {
             lost: BTreeSet::new(),
             known: Vec::new(),
             signals_work: true,
+            one_connection: false,
+            connected: false,
             doom: None,
             promises: Promises::default(),
             trace,
@@ -196,6 +213,8 @@ impl World {
         self.reference = self.reference.successor(self.config.clone(), reboot);
         let agree = self.reference.lists(recovered.workers.iter());
         self.promises.hold(agree.map_err(|error| format!("P2, P7: after a restart: {error}")));
+        let (found, meant) = (recovered.known_at, self.reference.recorded());
+        self.promises.expect(found == meant, || format!("known at {found:?}, not {meant:?}"));
         self.machine = Machine::new(self.config.clone(), seed, recovered, self.now);
         self.begin();
     }
@@ -237,17 +256,44 @@ impl World {
             self.promises.sees_acknowledgement(*worker);
         }
         let before = batch.effects.len();
+        let fits = self.fits_books(&event);
         self.reference.hears(now, &event);
         self.machine.handle(now, event.clone(), batch);
         for effect in &batch.effects[before..] {
             let seen = self.reference.sees(effect);
             self.promises.hold(seen.map_err(|error| format!("{error}; after {event:?}")));
+            if let Effect::Reply { request, reply } = effect
+                && let Reply::Started(Err(StartError::NotEnoughSlots { .. })) = reply
+            {
+                let wrong = fits == Some(*request);
+                self.promises.expect(!wrong, || format!("P15: {reply:?}, and it fits the books"));
+            }
         }
         self.promises.hold(self.reference.satisfied(&event));
         if !cfg!(debug_assertions) {
             let sound = invariants::check(&self.machine);
             self.promises.hold(sound.map_err(|violation| violation.to_string()));
         }
+    }
+
+    /// The start that this event asks for, if it fits into the books of a controller that knows this
+    /// node, and if this node ends what nobody counts.
+    fn fits_books(&self, event: &Event) -> Option<RequestId> {
+        let Event::Request { request, ask: Ask::Start(start) } = event else { return None };
+        // A stock controller holds its lock over a start: there is one at a time.
+        let mut others = self.callers.iter().filter(|(other, _)| *other != request);
+        let alone = !others.any(|(_, ask)| matches!(ask, Ask::Start(_)));
+        let ends = self.config.abandoned != AbandonedPolicy::Keep;
+        let view = self.machine.view();
+        // Of a worker that is being looked for, a moment later more is known.
+        let sought = view
+            .workers
+            .iter()
+            .filter(|worker| self.pending.contains(&Pending::Adopt(worker.id)) && worker.is_live());
+        let sought: u64 = sought.map(|worker| worker.spec.slots.get()).sum();
+        let asked = start.slots.get() + sought;
+        let fits = self.promises.fits_books(asked, &view);
+        (ends && alone && self.controller.knows_node && fits).then_some(*request)
     }
 
     /// Commits, then executes. Returns what the machine makes of it, unless the agent is killed.
@@ -321,8 +367,17 @@ impl World {
                 let ran = self.processes.get(worker).is_some();
                 self.promises.sees_discard(worker, ran);
             }
-            Effect::Register(_) => self.submit(Pending::Register),
-            Effect::Heartbeat { .. } => self.pending.push(Pending::Heartbeat),
+            Effect::Register(registration) => {
+                self.one_connection = !registration.reconnect;
+                let other = self.pending.iter().any(|it| matches!(it, Pending::Register { .. }));
+                self.promises.expect(!other, || "two registrations at a time".into());
+                let cut = self.one_connection && !self.connected;
+                self.pending.push(Pending::Register { cut });
+            }
+            Effect::Heartbeat(heartbeat) => {
+                self.connected |= heartbeat.probe;
+                self.pending.push(Pending::Heartbeat(heartbeat));
+            }
             Effect::Report(report) => {
                 self.promises.sees_report(&report, self.processes.get(report.worker));
                 self.submit(Pending::Report(report));

@@ -12,6 +12,7 @@ use crate::scenario::Outcome;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Processes {
     table: BTreeMap<WorkerId, Proc>,
+    launched: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +67,8 @@ impl Processes {
     pub(super) fn launch(&mut self, launch: Launch) {
         let id = launch.worker;
         let pid = u32::try_from(id.0 % 4_000_000).expect("a small number");
-        let process = Process { pid, start_time: 7 };
+        self.launched += 1;
+        let process = Process { pid, start_time: self.launched };
         let proc = Proc { launch, process, state: State::Launching, kept: true, watched: false };
         self.table.insert(id, proc);
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Ask, Config, Exit, Launch, Reply, Report, StopStatus},
+    machine::{Ask, Config, Exit, Launch, Reply, Report, StopStatus, View},
 };
 
 use super::{
@@ -21,6 +21,9 @@ pub(super) struct Promises {
     /// Acknowledgements that the agent was told of, and those of them that are in the journal.
     acknowledged: BTreeSet<WorkerId>,
     settled: BTreeSet<WorkerId>,
+    /// Workers that ran, or were about to, when the controller lost its memory, and that nobody has
+    /// named since.
+    forgotten: BTreeSet<WorkerId>,
     pub(super) rebooted: bool,
 }
 
@@ -114,7 +117,7 @@ impl Promises {
             }
             (
                 Ask::Stop { worker, .. },
-                Reply::Stopped(StopStatus::Stopped | StopStatus::NotFound),
+                Reply::Stopped(StopStatus::Stopped { .. } | StopStatus::NotFound),
             ) => {
                 let gone = processes.get(*worker).is_none_or(Proc::is_gone);
                 self.expect(gone, || format!("{worker} is said to be gone: {reply:?}"));
@@ -126,6 +129,24 @@ impl Promises {
             | (Ask::Shutdown(_), Reply::ShuttingDown) => {}
             (ask, reply) => self.expect(false, || format!("{ask:?} is answered {reply:?}")),
         }
+    }
+
+    /// The controller calls the slots of all these free from now on.
+    pub(super) fn sees_forgetting(&mut self, all: impl Iterator<Item = WorkerId>) {
+        self.forgotten.extend(all);
+    }
+
+    pub(super) fn sees_named(&mut self, id: WorkerId) {
+        self.forgotten.remove(&id);
+    }
+
+    /// Whether a start of so many slots fits into the books of a controller that counts every worker
+    /// but those that it has forgotten.
+    pub(super) fn fits_books(&self, asked: u64, view: &View) -> bool {
+        let counted = view.workers.iter().filter(|worker| worker.is_live());
+        let counted = counted.filter(|worker| !self.forgotten.contains(&worker.id));
+        let held: u64 = counted.map(|worker| worker.spec.slots.get()).sum();
+        asked + held <= view.task_slots
     }
 
     pub(super) fn agent_lost(&mut self) {

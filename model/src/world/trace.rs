@@ -49,6 +49,10 @@ fn blank(line: Line) -> Line {
         Line::Event(now, Event::NotDurable(effect)) => {
             Line::Event(still(now), Event::NotDurable(Box::new(blank_effect(*effect))))
         }
+        Line::Event(now, Event::HeartbeatAnswered { mut heartbeat, result }) => {
+            heartbeat.sent.wall = Wall(0);
+            Line::Event(still(now), Event::HeartbeatAnswered { heartbeat, result })
+        }
         Line::Event(now, event) => Line::Event(still(now), event),
         Line::Effect(effect) => Line::Effect(blank_effect(effect)),
         Line::Commit(mut commit, durable) => {
@@ -73,7 +77,7 @@ fn blank_worker(worker: &mut Worker) {
 fn blank_effect(mut effect: Effect) -> Effect {
     match &mut effect {
         Effect::Spawn(launch) => launch.admitted_at = Wall(0),
-        Effect::Heartbeat { at } => *at = Wall(0),
+        Effect::Heartbeat(heartbeat) => heartbeat.sent.wall = Wall(0),
         Effect::Report(report) | Effect::Announce(report) => report.ended_at = Wall(0),
         _ => {}
     }

@@ -2,6 +2,7 @@
 //! every step, and at the end.
 
 mod conduct;
+mod forgotten;
 mod p01_slots;
 mod p02_durable;
 mod p03_once;
@@ -15,6 +16,7 @@ mod p10_heartbeats;
 mod p11_convergence;
 mod p12_bad_input;
 mod p13_wall_clock;
+mod p15_room;
 mod release;
 mod stop_answers;
 
@@ -85,6 +87,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p11_convergence::Convergence::default()),
         Box::new(p12_bad_input::BadInput),
         Box::new(p13_wall_clock::WallClock::new(&plan.agents)),
+        Box::new(p15_room::Room::default()),
         Box::new(release::Release),
         Box::new(stop_answers::StopAnswers),
         Box::new(conduct::Conduct),

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use arroyo_node::machine::{Ask, Record, Reply};
+use arroyo_node::machine::{Ask, Mono, Record, Recovered, Reply, Stop};
 
 use super::{Oracle, Verdict};
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
 struct Kept {
     rows: Rows,
     draining: bool,
+    known_at: Option<Mono>,
 }
 
 /// A SetDraining that has not been answered.
@@ -70,6 +71,9 @@ impl Oracle for Durable {
                 let mut kept = states.last().cloned().unwrap_or_default();
                 apply(&mut kept.rows, commit);
                 for record in &commit.records {
+                    if let Record::KnownAt(at) = record {
+                        kept.known_at = Some(*at);
+                    }
                     if let Record::Draining(draining) = record {
                         kept.draining = *draining;
                         let wishes = self.wishes.entry(agent).or_default();
@@ -81,7 +85,8 @@ impl Oracle for Durable {
             }
             Fact::AgentBegan { journaled, set_aside, .. } => {
                 let rows = journaled.workers.iter().map(|w| (w.id, w.clone().into())).collect();
-                let found = Kept { rows, draining: journaled.draining };
+                let Recovered { draining, known_at, .. } = *journaled;
+                let found = Kept { rows, draining, known_at };
                 let states = self.states.insert(agent, vec![found.clone()]).unwrap_or_default();
                 return match past.agents[agent].ended {
                     None => Ok(()),
@@ -101,11 +106,10 @@ impl Oracle for Durable {
 
 /// Deadlines mean nothing to the machine's next boot.
 fn after_boot(kept: &Kept) -> Kept {
-    let mut kept = kept.clone();
-    for row in kept.rows.values_mut() {
-        if let Some(stop) = &mut Arc::make_mut(row).stop {
-            stop.kill_at = None;
-        }
+    let mut kept = Kept { known_at: None, ..kept.clone() };
+    for row in kept.rows.values_mut().map(Arc::make_mut) {
+        row.stop = row.stop.map(|_| Stop { kill_at: None });
+        row.abandoned_at = None;
     }
     kept
 }

@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, mem, time::Duration};
 
 use arroyo_node::{
+    controller::ControllerEvent,
     ids::WorkerId,
     machine::{Record, Wall},
 };
@@ -18,7 +19,7 @@ use crate::{
     fact::{Entry, Fact, Place},
     past::{Past, Rows},
     plan::{AgentPlan, Deed, Fault},
-    world::wall_clock_at,
+    world::{agent_number, wall_clock_at},
 };
 
 /// Heartbeats of one life of an agent are no closer than this: 5 s less the jitter, less a step. But
@@ -40,7 +41,7 @@ struct Clock {
     off_by_ms: i64,
     retain: Duration,
     heartbeat: Option<Duration>,
-    /// Whether it has registered since that.
+    /// Whether it has registered, or was told to, since that.
     registered: bool,
     /// Whether the next heartbeat may come at any time.
     scattering: bool,
@@ -65,7 +66,9 @@ impl WallClock {
         match &entry.fact {
             Fact::AgentBegan { .. } => clock.heartbeat = None,
             Fact::Registers(_) => clock.registered = true,
-            Fact::Heartbeats => {
+            // It comes when a connection is wanted, and the next heartbeat may come at any time.
+            Fact::Heartbeats { probe: true } => clock.heartbeat = None,
+            Fact::Heartbeats { probe: false } => {
                 let registered = mem::take(&mut clock.registered);
                 let scattering = mem::replace(&mut clock.scattering, registered);
                 if let Some(before) = clock.heartbeat.replace(entry.at)
@@ -113,7 +116,7 @@ impl WallClock {
                 )),
                 _ => Ok(()),
             },
-            Record::Draining(_) => Ok(()),
+            Record::Draining(_) | Record::KnownAt(_) => Ok(()),
         }
     }
 }
@@ -138,6 +141,13 @@ impl Oracle for WallClock {
         match (entry.place, &entry.fact) {
             (_, Fact::Deed(Deed::Fault(Fault::ClockJump { agent, by_ms }))) => {
                 self.agents[*agent].off_by_ms += by_ms;
+                Ok(())
+            }
+            // It scatters heartbeats as a registration does, which may have to wait.
+            (_, Fact::Controller(ControllerEvent::Heartbeat { node, known: false })) => {
+                if let Some(agent) = agent_number(node.as_str()) {
+                    self.agents[agent].registered = true;
+                }
                 Ok(())
             }
             (Place::Agent(agent), _) => self.of_agent(agent, entry, past),
@@ -190,7 +200,12 @@ mod tests {
 
     fn registers() -> Fact {
         let machine = MachineId::new("agent-1");
-        Fact::Registers(Registration { machine, task_slots: 4, address: "agent-1:5118".into() })
+        Fact::Registers(Registration {
+            machine,
+            task_slots: 4,
+            address: "agent-1:5118".into(),
+            reconnect: true,
+        })
     }
 
     #[test]
@@ -206,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_jump_hurries_no_heartbeat() {
-        let beat = |second| (second, Place::Agent(0), Fact::Heartbeats);
+        let beat = |second| (second, Place::Agent(0), Fact::Heartbeats { probe: false });
         assert_eq!(after(vec![beat(5), (6, Place::World, jump()), beat(10)]), Ok(()));
         let hurried = after(vec![beat(5), (6, Place::World, jump()), beat(7)]);
         assert!(hurried.is_err_and(|said| said.contains("heartbeats at 5s and now")));

@@ -25,10 +25,10 @@ impl Oracle for StopAnswers {
         let worker = past.workers.get(id).filter(|worker| worker.agent == agent);
         let live = worker.is_some_and(|worker| worker.is_live() && worker.excuse.is_none());
         match status {
-            StopStatus::Stopped | StopStatus::NotFound if live => {
+            StopStatus::Stopped { .. } | StopStatus::NotFound if live => {
                 Err(format!("a stop of worker {id} was answered {status:?}, and it lives"))
             }
-            StopStatus::Stopped
+            StopStatus::Stopped { .. }
             | StopStatus::NotFound
             | StopStatus::Stopping
             | StopStatus::Failed => Ok(()),

@@ -146,7 +146,7 @@ fn part_of_message(entry: &Entry) -> Option<(usize, Kind, bool)> {
     };
     let (kind, is_arrival) = match &entry.fact {
         Fact::Registers(Registration { .. }) => (Kind::Register, false),
-        Fact::Heartbeats => (Kind::Heartbeat, false),
+        Fact::Heartbeats { .. } => (Kind::Heartbeat, false),
         Fact::Reports(report) => (Kind::Report(report.worker), false),
         Fact::Answered(Reply::Started(Ok(worker))) => (Kind::Started(*worker), false),
         Fact::Arrived(Arrival::Register) => (Kind::Register, true),

@@ -246,7 +246,7 @@ fn class(fact: &Fact) -> &'static str {
         | Fact::Controller(ControllerEvent::Violation(_)) => "broken",
         Fact::Committed(_)
         | Fact::Hit { .. }
-        | Fact::Heartbeats
+        | Fact::Heartbeats { .. }
         | Fact::Arrived(_)
         | Fact::Releases(_)
         | Fact::Controller(ControllerEvent::Heartbeat { known: true, .. }) => "faint",

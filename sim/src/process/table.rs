@@ -186,6 +186,7 @@ impl Table {
                 admitted_at: worker.admitted_at,
                 process: worker.leader,
                 stop: None,
+                abandoned_at: None,
                 end: None,
                 reported_at: None,
             })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arroyo_node::{
     ids::RequestId,
-    machine::{Ask, Mono},
+    machine::{Ask, Loss, Mono},
 };
 
 use super::{
@@ -136,12 +136,13 @@ impl Cluster {
         let world = &mut self.world;
         world.tally.count(world.now, Kind::Connect);
         if world.network.is_cut(node) {
-            world.at(deadline, Happening::Link(node, LinkEvent::Failed(connection)));
+            let failed = LinkEvent::Failed(connection, Loss::Broken);
+            world.at(deadline, Happening::Link(node, failed));
             return;
         }
         let event = match self.controller.accepts() {
             Some(life) => LinkEvent::Accepted(connection, life),
-            None => LinkEvent::Failed(connection),
+            None => LinkEvent::Failed(connection, Loss::Closed),
         };
         world.after_legs(1, Happening::Link(node, event));
     }
@@ -188,7 +189,8 @@ impl Cluster {
                 if self.controller.accepts() != Some(life) || world.network.is_cut(node) =>
             {
                 // Killed, or cut off, between accepting and saying so.
-                self.nodes[node.0].link_changed(LinkEvent::Failed(connection), world);
+                let failed = LinkEvent::Failed(connection, Loss::Broken);
+                self.nodes[node.0].link_changed(failed, world);
             }
             LinkEvent::Reset(_) if world.network.is_cut(node) => {}
             event => self.nodes[node.0].link_changed(event, world),

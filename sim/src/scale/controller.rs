@@ -130,8 +130,8 @@ impl Controller {
                 self.books.register(now, machine, offer.task_slots, offer.address.clone());
                 Ok(())
             }
-            Request::Heartbeat if self.books.heartbeat(now, machine) => Ok(()),
-            Request::Heartbeat => Err(CallError::NotFound),
+            Request::Heartbeat(_) if self.books.heartbeat(now, machine) => Ok(()),
+            Request::Heartbeat(_) => Err(CallError::NotFound),
             Request::Report(report) => {
                 self.books
                     .finished(finished(report))
@@ -146,7 +146,7 @@ impl Controller {
 fn kind(request: &Request) -> Kind {
     match request {
         Request::Register(_) => Kind::Register,
-        Request::Heartbeat => Kind::Heartbeat,
+        Request::Heartbeat(_) => Kind::Heartbeat,
         Request::Report(_) => Kind::Report,
     }
 }

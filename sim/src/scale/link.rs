@@ -7,15 +7,16 @@
 //!                                a call was lost on the way ───────────────┘
 //! ```
 //!
-//! As the agent's real client does: connect when there is something to say, say so when connected
-//! ([`Event::Connected`]), give each call four seconds. That a lost call closes the connection
-//! stands for HTTP/2's keepalive, which finds out a little later.
+//! As the agent's real client does: connect when there is something to say that may go over a new
+//! connection, tell of each that is lost ([`Event::ConnectionLost`]), give each call four seconds.
+//! That a lost call closes the connection stands for HTTP/2's keepalive, which finds out a little
+//! later.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{CallError, Event, Mono, Registration, Report},
+    machine::{CallError, Event, Heartbeat, Loss, Mono, Registration, Report},
 };
 
 use super::{
@@ -41,7 +42,7 @@ pub(super) struct Connection(u64);
 #[derive(Debug)]
 pub(super) enum Request {
     Register(Registration),
-    Heartbeat,
+    Heartbeat(Heartbeat),
     Report(Report),
 }
 
@@ -49,7 +50,7 @@ pub(super) enum Request {
 #[derive(Clone, Copy, Debug)]
 enum Topic {
     Register,
-    Heartbeat,
+    Heartbeat(Heartbeat),
     Report(WorkerId),
 }
 
@@ -90,10 +91,12 @@ pub(super) struct Answer {
 pub(super) enum LinkEvent {
     /// It is made, with this controller.
     Accepted(Connection, Life),
-    /// It cannot be made.
-    Failed(Connection),
+    /// It cannot be made: it is refused, or nobody answers.
+    Failed(Connection, Loss),
     /// The other side has closed it.
     Reset(Connection),
+    /// This call does not go over a new connection, and there is no other.
+    Ended(CallId),
     /// Nobody waits for this call any longer.
     Expired { call: CallId, lost: bool },
 }
@@ -153,14 +156,17 @@ impl Link {
 
     /// Makes a call.
     pub(super) fn call(&mut self, request: Request, world: &mut World) {
-        if self.state == State::Closed {
-            self.connect(world);
-        }
         let id = CallId(self.next_call);
         self.next_call += 1;
+        let needs_this_one = matches!(&request, Request::Register(offer) if !offer.reconnect);
+        if self.state == State::Closed && needs_this_one {
+            world.at(world.now, Happening::Link(self.node, LinkEvent::Ended(id)));
+        } else if self.state == State::Closed {
+            self.connect(world);
+        }
         let topic = match &request {
             Request::Register(_) => Topic::Register,
-            Request::Heartbeat => Topic::Heartbeat,
+            Request::Heartbeat(heartbeat) => Topic::Heartbeat(*heartbeat),
             Request::Report(report) => Topic::Report(report.worker),
         };
         let (connection, deadline) = (self.connection, world.now + DEADLINE);
@@ -216,16 +222,22 @@ impl Link {
             LinkEvent::Accepted(connection, life) if self.is_connecting(connection) => {
                 self.state = State::Open(life);
                 self.send_waiting(life, world);
-                vec![Event::Connected]
+                Vec::new()
             }
-            LinkEvent::Failed(connection) if self.is_connecting(connection) => {
-                self.close("the controller cannot be reached")
+            LinkEvent::Failed(connection, loss) if self.is_connecting(connection) => {
+                self.close(loss, "the controller cannot be reached")
             }
             LinkEvent::Reset(connection) if self.connection() == Some(connection) => {
-                self.close("the controller has closed the connection")
+                self.close(Loss::Closed, "the controller has closed the connection")
             }
-            LinkEvent::Expired { call, lost } => self.expire(call, lost).into_iter().collect(),
-            LinkEvent::Accepted(..) | LinkEvent::Failed(_) | LinkEvent::Reset(_) => Vec::new(),
+            LinkEvent::Ended(call) => {
+                let call = self.calls.remove(&call);
+                call.map(|call| call.topic.ended(Err(CallError::NotConnected)))
+                    .into_iter()
+                    .collect()
+            }
+            LinkEvent::Expired { call, lost } => self.expire(call, lost),
+            LinkEvent::Accepted(..) | LinkEvent::Failed(..) | LinkEvent::Reset(_) => Vec::new(),
         }
     }
 
@@ -245,20 +257,24 @@ impl Link {
     }
 
     /// Fails every call on the connection, as it is the only one that these had.
-    fn close(&mut self, why: &str) -> Vec<Event> {
+    fn close(&mut self, loss: Loss, why: &str) -> Vec<Event> {
         self.state = State::Closed;
         let connection = self.connection;
         let gone = self.calls.extract_if(.., |_, call| call.connection == connection);
-        gone.map(|(_, call)| call.topic.ended(Err(CallError::Failed(why.into())))).collect()
+        let failed = gone.map(|(_, call)| call.topic.ended(Err(CallError::Failed(why.into()))));
+        [Event::ConnectionLost(loss)].into_iter().chain(failed).collect()
     }
 
-    fn expire(&mut self, id: CallId, lost: bool) -> Option<Event> {
-        let call = self.calls.remove(&id)?;
-        if lost && self.connection == call.connection {
+    fn expire(&mut self, id: CallId, lost: bool) -> Vec<Event> {
+        let Some(call) = self.calls.remove(&id) else { return Vec::new() };
+        let mut events = Vec::new();
+        if lost && self.connection() == Some(call.connection) {
             self.state = State::Closed;
+            events.push(Event::ConnectionLost(Loss::Broken));
         }
         let why = format!("no answer from the controller within {DEADLINE:?}");
-        Some(call.topic.ended(Err(CallError::Failed(why.into()))))
+        events.push(call.topic.ended(Err(CallError::Failed(why.into()))));
+        events
     }
 }
 
@@ -266,7 +282,7 @@ impl Topic {
     fn ended(self, result: Result<(), CallError>) -> Event {
         match self {
             Self::Register => Event::Registered(result),
-            Self::Heartbeat => Event::HeartbeatAnswered(result),
+            Self::Heartbeat(heartbeat) => Event::HeartbeatAnswered { heartbeat, result },
             Self::Report(worker) => Event::ReportAnswered { worker, result },
         }
     }

@@ -183,7 +183,10 @@ impl Node {
     /// The controller's answer has come.
     pub(super) fn answered(&mut self, answer: Answer, world: &mut World) {
         let Some(event) = self.link.answered(answer) else { return };
-        let heard = matches!(event, Event::Registered(Ok(())) | Event::HeartbeatAnswered(Ok(())));
+        let heard = matches!(
+            event,
+            Event::Registered(Ok(())) | Event::HeartbeatAnswered { result: Ok(()), .. }
+        );
         if matches!(event, Event::ReportAnswered { result: Ok(()), .. }) {
             world.tally.acknowledged += 1;
         }
@@ -241,7 +244,7 @@ impl Node {
             Effect::Register(registration) => {
                 self.link.call(Request::Register(registration), world);
             }
-            Effect::Heartbeat { .. } => self.link.call(Request::Heartbeat, world),
+            Effect::Heartbeat(heartbeat) => self.link.call(Request::Heartbeat(heartbeat), world),
             Effect::Report(report) => {
                 world.tally.reports_sent += 1;
                 self.link.call(Request::Report(report), world);
@@ -258,7 +261,7 @@ impl Node {
 
     fn due(&self, world: &World) -> Option<Mono> {
         let (at, timer) = self.machine.as_ref()?.next_timeout()?;
-        let in_step = world.planted == Some(Planted::InStep) && timer == Timer::Register;
+        let in_step = world.planted == Some(Planted::InStep) && timer == Timer::Probe;
         let step = u64::try_from(STEP.as_nanos()).unwrap_or(u64::MAX);
         Some(if in_step { Mono(at.0.next_multiple_of(step)) } else { at })
     }

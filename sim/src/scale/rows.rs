@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arroyo_node::{
     ids::WorkerId,
-    machine::{Commit, Record, Recovered, Worker},
+    machine::{Commit, Mono, Record, Recovered, Worker},
 };
 
 /// The rows, with what of them is alive and what is owed.
@@ -12,6 +12,7 @@ use arroyo_node::{
 pub(super) struct Rows {
     workers: BTreeMap<WorkerId, Arc<Worker>>,
     draining: bool,
+    known_at: Option<Mono>,
     live: usize,
     owed: usize,
 }
@@ -35,6 +36,7 @@ impl Rows {
                     }
                 }
                 Record::Draining(draining) => self.draining = draining,
+                Record::KnownAt(at) => self.known_at = Some(at),
             }
         }
     }
@@ -44,6 +46,7 @@ impl Rows {
         Recovered {
             workers: self.workers.values().map(|worker| worker.as_ref().clone()).collect(),
             draining: self.draining,
+            known_at: self.known_at,
             ..Recovered::default()
         }
     }

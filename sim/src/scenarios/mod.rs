@@ -3,6 +3,7 @@
 //! stays what it is. It keeps every promise like any run, and its trace must tell its story: else it
 //! shows nothing any more.
 
+mod forgotten;
 mod quirks;
 mod regressions;
 mod story;
@@ -31,7 +32,10 @@ pub const ALL: &[Scenario] = &[
     quirks::LOCK_HELD_DURING_START,
     quirks::STOPS_THAT_BAIL,
     quirks::REGISTRATION_THAT_CHANGES_NOTHING,
-    quirks::HEARTBEAT_NOT_FOUND,
+    forgotten::HEARTBEAT_NOT_FOUND,
+    forgotten::EMPTY_BOOKS,
+    forgotten::PAUSED,
+    forgotten::SAME_RUN_AGAIN,
     quirks::RESTART_BEFORE_EXPIRY,
     quirks::NEWER_GENERATION_ON_A_FULL_NODE,
 ];

@@ -2,11 +2,11 @@
 //! on real sockets: `tests/quirks/`.
 
 use arroyo_node::{
-    controller::{ControllerEvent, StopAnswer},
+    controller::{ControllerEvent, Refusal, StopAnswer},
     ids::WorkerId,
     machine::{Ask, Signal},
-    rpc::wire::StopWorkerStatus,
 };
+use tonic::Code;
 
 use super::{Scenario, agent, at, nothing_happens, story::at_controller, submit};
 use crate::{
@@ -47,9 +47,9 @@ pub(super) const LOCK_HELD_DURING_START: Scenario = Scenario {
     },
 };
 
-/// Stock stops a job's workers one after the other, and any answer ends the round: STOPPED counts as
-/// not stopped until WorkerFinished has come. Since an agent answers STOPPED only once its report
-/// is acknowledged, each worker costs one round and no more, and the attempts suffice.
+/// Stock stops a job's workers one after the other, and any status ends the round, STOPPED too: only
+/// a gRPC error leads to the next worker. Since an agent answers a forced stop with NOT_FOUND once
+/// it is done, and its report acknowledged, one round ends them all.
 pub(super) const STOPS_THAT_BAIL: Scenario = Scenario {
     name: "stops-that-bail",
     plan: || {
@@ -66,17 +66,16 @@ pub(super) const STOPS_THAT_BAIL: Scenario = Scenario {
         let again = story.once_it_runs("job", 1)?.once_it_runs("job", 2)?;
         let first = story.until(again);
         let answered = first.all(|fact| match at_controller(fact)? {
-            ControllerEvent::StopTried { worker, answer: StopAnswer::Answered(status) } => {
-                Some((*worker, *status))
-            }
+            ControllerEvent::StopTried { worker, answer } => Some((*worker, answer.clone())),
             _ => None,
         });
         if answered.len() != 3 {
             return Err(format!("not one answered stop for each of the three: {answered:?}"));
         }
-        for (worker, status) in answered {
-            if status != StopWorkerStatus::Stopped {
-                return Err(format!("the stop of {worker} was answered {status:?}"));
+        for (worker, answer) in answered {
+            let done = |refusal: &Refusal| refusal.code == Code::NotFound;
+            if !matches!(&answer, StopAnswer::CallFailed(refusal) if done(refusal)) {
+                return Err(format!("the stop of {worker} was answered {answer:?}"));
             }
             first.after("the report", is_finished(worker))?.after("then the answer", |fact| {
                 let event = at_controller(fact);
@@ -121,38 +120,6 @@ pub(super) const REGISTRATION_THAT_CHANGES_NOTHING: Scenario = Scenario {
         })?;
         story.never("it was asked for what it has not", is_refused)?;
         stopped.once_it_runs("waits", 1).map(drop)
-    },
-};
-
-/// A heartbeat that is answered NOT_FOUND: the controller has lost the node. The agent registers, as
-/// a new node with all its slots; its worker is not touched. So the controller asks for slots that
-/// are not free, and the agent says so until they are. That is in 0.15, where each attempt is of
-/// the same run.
-pub(super) const HEARTBEAT_NOT_FOUND: Scenario = Scenario {
-    name: "heartbeat-not-found",
-    plan: || {
-        let mut plan = nothing_happens();
-        plan.trouble_ms = 60_000;
-        plan.deeds.extend([
-            at(10_000, Deed::Fault(Fault::Forget { agent: 0 })),
-            at(21_000, Deed::Submit { job: "all".into(), slots: 4, old_dialect: true }),
-            at(25_000, Deed::Stop { job: "job".into(), force: true }),
-        ]);
-        plan
-    },
-    story: |story| {
-        let worker = story.worker("job", 1)?;
-        let unknown = story.after("a heartbeat is answered NOT_FOUND", |fact| {
-            matches!(at_controller(fact), Some(ControllerEvent::Heartbeat { known: false, .. }))
-        })?;
-        let registered = unknown.after("it registers as new", |fact| {
-            let event = at_controller(fact);
-            matches!(event, Some(ControllerEvent::NodeRegistered { repeat: false, slots: 4, .. }))
-        })?;
-        let refused = registered.after("it refuses what is not free", is_refused)?;
-        story.until(refused).untouched(worker)?;
-        refused.once_it_runs("all", 1)?;
-        story.no_job_fails()
     },
 };
 
@@ -205,7 +172,8 @@ const ENDS: u64 = 0;
 
 /// A controller that has restarted knows no worker, and places a running job's next generation on
 /// nodes whose slots the old one holds: that one, which heeds no SIGTERM and whose children have
-/// left its session, is killed to the last process before the new one is spawned.
+/// left its session, is killed to the last process before the new one is spawned; here before the
+/// controller hears of the node at all, as it is certain to have forgotten it.
 pub(super) const NEWER_GENERATION_ON_A_FULL_NODE: Scenario = Scenario {
     name: "newer-generation-on-a-full-node",
     plan: || {
@@ -217,21 +185,19 @@ pub(super) const NEWER_GENERATION_ON_A_FULL_NODE: Scenario = Scenario {
     },
     story: |story| {
         let (old, new) = (story.worker("job", 1)?, story.worker("job", 2)?);
-        let asked = story
-            .after("the controller is gone", |fact| matches!(fact, Fact::ControllerGone))?
-            .after("generation 2 is asked for", is_start_of("job", 2))?;
-        story.until(asked).untouched(old)?;
-        asked
-            .after(
-                "the old one is killed",
-                |fact| matches!(fact, Fact::Signals(id, Signal::Kill) if *id == old),
-            )?
-            .after("all of it", |fact| matches!(fact, Fact::TreeGone(id, _) if *id == old))?
-            .after(
-                "then the new one is spawned",
-                |fact| matches!(fact, Fact::Spawns(launch) if launch.worker == new),
-            )?
-            .once_it_runs("job", 2)?;
+        let gone =
+            story.after("the controller is gone", |fact| matches!(fact, Fact::ControllerGone))?;
+        story.until(gone).untouched(old)?;
+        gone.after(
+            "the old one is killed",
+            |fact| matches!(fact, Fact::Signals(id, Signal::Kill) if *id == old),
+        )?
+        .after("all of it", |fact| matches!(fact, Fact::TreeGone(id, _) if *id == old))?
+        .after(
+            "then the new one is spawned",
+            |fact| matches!(fact, Fact::Spawns(launch) if launch.worker == new),
+        )?
+        .once_it_runs("job", 2)?;
         story.never("it was refused", is_refused)?;
         story.untouched(new)
     },

@@ -19,12 +19,12 @@ use std::{
 
 use arroyo_node::{
     ids::{MachineId, WorkerId},
-    machine::{self, Event, Recovered, Seed, Shutdown, View, Worker},
-    mailbox::{Mailbox, mailbox},
+    machine::{self, AbandonedPolicy, Recovered, Seed, Shutdown, View, Worker},
+    mailbox::{Events, Mailbox, mailbox},
     rpc::{
         self,
-        client::{CallSettings, ControllerClient},
-        convert::DialectPolicy,
+        client::{CallSettings, ControllerClient, Notification},
+        convert::{DialectPolicy, StopReply},
         service::{About, NodeService},
     },
     runtime::{
@@ -43,7 +43,7 @@ use super::{
     clock::SimClock,
     gate::Gate,
     links::Links,
-    net::{self, AGENT_PORT, CONTROLLER_PORT, Dial},
+    net::{self, AGENT_PORT, AgentDial, CONTROLLER_PORT},
     ports::{Disk, WatchedController, WatchedJournal, Watcher},
 };
 use crate::{
@@ -53,6 +53,10 @@ use crate::{
     recorder::Recorder,
     streams::{Stream, stream_of},
 };
+
+/// How long abandoned workers stay where it is not certain that the controller restarted: short
+/// enough that runs come to its end.
+pub(crate) const STOP_ABANDONED_AFTER: Duration = Duration::from_secs(20);
 
 /// What outlives an agent's process. Clones share it.
 #[derive(Clone)]
@@ -152,24 +156,13 @@ impl AgentHost {
         self.note(Fact::AgentBegan { life, journaled, recovered: recovered.clone(), set_aside });
         let incoming = net::listen(AGENT_PORT).await?;
         let config = self.config();
-        let client = {
-            let events = mailbox.events();
-            let on_connect = move || events.send(Event::Connected);
-            let url = format!("http://{CONTROLLER}:{CONTROLLER_PORT}");
-            let (name, calls) = (config.machine.clone(), CallSettings::default());
-            ControllerClient::new(name, Endpoint::from_shared(url)?, calls, Dial, on_connect)
-        };
+        let controller = self.controller(config.machine.clone(), mailbox.events())?;
         let machine = machine::Machine::new(config, self.machine_seed(life), recovered, now);
         let (view_sender, view) = watch::channel(Arc::new(machine.view()));
         let journal = WatchedJournal {
             inner,
             disk: self.disk.clone(),
             checkpoint: (self.plan.checkpoint_every, self.plan.checkpoint_every),
-            agent: self.number,
-            recorder: self.recorder.clone(),
-        };
-        let controller = WatchedController {
-            inner: GrpcController::new(client, mailbox.events()),
             agent: self.number,
             recorder: self.recorder.clone(),
         };
@@ -190,7 +183,13 @@ impl AgentHost {
         });
         self.life().running = Some(Running { mailbox: mailbox.clone(), view: view.clone() });
         let about = Arc::new(About::default());
-        let service = NodeService { mailbox, view, dialect: DialectPolicy::PerWorker, about };
+        let service = NodeService {
+            mailbox,
+            view,
+            dialect: DialectPolicy::PerWorker,
+            stop_reply: StopReply::Stock,
+            about,
+        };
         let (driver_ended, stop_serving) = oneshot::channel::<()>();
         let serving = tokio::spawn(rpc::serve(service, incoming, async move {
             let _ = stop_serving.await;
@@ -199,6 +198,25 @@ impl AgentHost {
         drop(driver_ended);
         serving.await??;
         Ok(())
+    }
+
+    /// The real calls to the controller, watched.
+    fn controller(
+        &self,
+        name: MachineId,
+        events: Events,
+    ) -> Result<WatchedController<GrpcController>, tonic::transport::Error> {
+        let told = events.clone();
+        let notify = move |notification: Notification| told.send(notification.into());
+        let endpoint = Endpoint::from_shared(format!("http://{CONTROLLER}:{CONTROLLER_PORT}"))?;
+        let dial = AgentDial { agent: self.number, links: self.links.clone() };
+        let calls = CallSettings::default();
+        let client = ControllerClient::new(name, endpoint, calls, dial, notify);
+        Ok(WatchedController {
+            inner: GrpcController::new(client, events),
+            agent: self.number,
+            recorder: self.recorder.clone(),
+        })
     }
 
     /// The machine's state, if the agent runs.
@@ -285,6 +303,7 @@ impl AgentHost {
             address: format!("{name}:{AGENT_PORT}"),
             retain_for: Duration::from_millis(self.plan.retain_ms),
             fence_after: self.plan.fence_after_ms.map(Duration::from_millis),
+            abandoned: AbandonedPolicy::StopAfter(STOP_ABANDONED_AFTER),
             ..machine::Config::new(MachineId::new(name))
         }
     }

@@ -169,7 +169,8 @@ impl Caller {
             }
             BadCall::UnknownWorker => {
                 let stop = StopWorkerReq { worker_id: 7, force: true, ..Default::default() };
-                return (Request::Stop(stop), 1, Some(Code::Ok));
+                // As a stock controller needs to hear it.
+                return (Request::Stop(stop), 1, Some(Code::NotFound));
             }
         };
         (Request::Start(start), 1, Some(code))

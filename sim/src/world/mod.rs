@@ -38,6 +38,7 @@ use crate::{
     streams::{Stream, stream},
 };
 use agent::AgentHost;
+pub(crate) use agent::STOP_ABANDONED_AFTER;
 use caller::Caller;
 pub(crate) use clock::wall_clock_at;
 use controller::{Command, ControllerHost, Mood};

@@ -17,6 +17,8 @@ use tonic::transport::{Channel, Endpoint, server::Connected};
 use tower::Service;
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::links::Links;
+
 /// Where agents serve.
 pub(super) const AGENT_PORT: u16 = 5118;
 /// Where the controller serves.
@@ -52,6 +54,36 @@ impl Service<Uri> for Dial {
             let host = uri.host().unwrap_or_default().to_owned();
             let port = uri.port_u16().unwrap_or_default();
             Ok(TokioIo::new(TcpStream::connect((host, port)).await?))
+        })
+    }
+}
+
+/// How an agent connects to the controller. The simulated network refuses at once what a cut link
+/// would swallow: the attempt is left to its deadline instead, as a real one would be.
+#[derive(Clone, Debug)]
+pub(super) struct AgentDial {
+    /// Whose link it is.
+    pub(super) agent: usize,
+    /// Which of them are cut.
+    pub(super) links: Links,
+}
+
+impl Service<Uri> for AgentDial {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (agent, links, connecting) = (self.agent, self.links.clone(), Dial.call(uri));
+        Box::pin(async move {
+            match connecting.await {
+                Err(_) if links.is_troubled(agent) => std::future::pending().await,
+                connected => connected,
+            }
         })
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use arroyo_node::{
     ids::{RequestId, WorkerId},
-    machine::{Ask, Commit, Effect, Event, Now, Registration, Reply, Report, View, Wall},
+    machine::{
+        Ask, CallError, Commit, Effect, Event, Heartbeat, Now, Registration, Reply, Report, Start,
+        StartError, View,
+    },
     runtime::{
         journal::SqliteJournal,
         metrics::Metrics,
@@ -91,9 +94,10 @@ impl<C: Controller> Controller for WatchedController<C> {
         self.inner.register(registration);
     }
 
-    fn heartbeat(&mut self, at: Wall) {
-        self.recorder.note(Place::Agent(self.agent), Fact::Heartbeats);
-        self.inner.heartbeat(at);
+    fn heartbeat(&mut self, heartbeat: Heartbeat) {
+        let fact = Fact::Heartbeats { probe: heartbeat.probe };
+        self.recorder.note(Place::Agent(self.agent), fact);
+        self.inner.heartbeat(heartbeat);
     }
 
     fn report(&mut self, report: Report) {
@@ -110,13 +114,15 @@ pub(super) struct Watcher {
     production: Observers,
     /// StopWorkers that are not answered yet.
     stops: BTreeMap<RequestId, WorkerId>,
+    /// StartWorkers that are not answered yet.
+    starts: BTreeMap<RequestId, Start>,
 }
 
 impl Watcher {
     /// Looks on at one life of an agent.
     pub(super) fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
         let production = Observers::new(Arc::new(Metrics::new()));
-        Self { agent, recorder, links, production, stops: BTreeMap::new() }
+        Self { agent, recorder, links, production, stops: BTreeMap::new(), starts: BTreeMap::new() }
     }
 
     fn note(&self, fact: Fact) {
@@ -128,9 +134,10 @@ impl Observer for Watcher {
     fn event(&mut self, now: Now, event: &Event) {
         self.production.event(now, event);
         match event {
-            Event::Request { ask: Ask::Start(start), .. } => {
+            Event::Request { request, ask: Ask::Start(start) } => {
                 let mut start = start.clone();
                 start.env.clear();
+                self.starts.insert(*request, start.clone());
                 self.note(Fact::Asked(Ask::Start(start)));
             }
             Event::Request { request, ask } => {
@@ -143,7 +150,11 @@ impl Observer for Watcher {
             Event::ReportAnswered { worker, result: Ok(()) } => {
                 self.note(Fact::Acknowledged(*worker));
             }
-            Event::Connected => self.note(Fact::Connected),
+            Event::ConnectionLost(loss) => self.note(Fact::ConnectionLost(*loss)),
+            Event::LateAnswer => self.note(Fact::LateAnswer),
+            Event::HeartbeatAnswered { result: Err(CallError::NotFound), .. } => {
+                self.note(Fact::ToldForgotten);
+            }
             _ => {}
         }
     }
@@ -155,6 +166,10 @@ impl Observer for Watcher {
                 && let Some(worker) = self.stops.remove(request)
             {
                 return self.note(Fact::StopAnswered(worker, *status));
+            }
+            let start = self.starts.remove(request);
+            if let Reply::Started(Err(StartError::NotEnoughSlots { .. })) = reply {
+                self.note(Fact::FoundNoRoom(start));
             }
             self.note(Fact::Answered(reply.clone()));
             if matches!(reply, Reply::Started(Ok(_))) {

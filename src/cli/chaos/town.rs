@@ -124,8 +124,12 @@ impl Town {
             ledger.listed(row);
             ledger.workers.entry(worker).and_modify(|worker| worker.stopped = true);
         }
-        let request =
-            StopWorkerReq { worker_id: worker.0, force: true, ..StopWorkerReq::default() };
+        let request = StopWorkerReq {
+            worker_id: worker.0,
+            force: true,
+            wants_status: true,
+            ..StopWorkerReq::default()
+        };
         NodeGrpcClient::new(self.agent.clone()).stop_worker(request).await.map(drop)
     }
 

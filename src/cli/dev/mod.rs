@@ -8,7 +8,6 @@
 //! ```
 
 mod books;
-mod program;
 mod stage;
 mod story;
 mod tail;

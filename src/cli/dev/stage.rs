@@ -10,7 +10,6 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::program;
 use crate::{
     cli::node::{AdminServer, bind_admin, run_with_admin, this_program},
     controller::{Controller, ControllerEvent, JobSpec, Settings, Stop, TcpConnector},
@@ -21,7 +20,7 @@ use crate::{
         node::{
             BoundNode, DEFAULT_CONTROLLER_PORT, DEFAULT_PORT, NodeBuilder, NodeServer, Supervision,
         },
-        process::{WorkerCommand, send_signal, shim::ShimConfig},
+        process::{WorkerCommand, program, send_signal, shim::ShimConfig},
         shutdown::{ShutdownTrigger, shutdown_channel},
     },
 };

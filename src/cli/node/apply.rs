@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tracing::{info, warn};
 
 use crate::{
@@ -18,10 +18,13 @@ use crate::{
     rpc::client::CallSettings,
     runtime::{
         node::{NodeBuilder, NodeServer, Supervision, default_state_dir},
-        process::{WorkerCommand, shim::ShimConfig},
+        process::{WorkerCommand, program, shim::ShimConfig},
         tls::ClientTls,
     },
 };
+
+/// The name of the worker program that is this one.
+const BUILT_IN: &str = "builtin";
 
 /// Where Arroyo's processes look for the controller's address, over any file.
 const CONTROLLER_VARIABLE: &str = "ARROYO__CONTROLLER_ENDPOINT";
@@ -34,17 +37,8 @@ pub(super) fn builder(
 ) -> anyhow::Result<NodeBuilder> {
     let Loaded { stock, own, .. } = settings;
     let worker = worker_command(settings, options)?;
-    if own.worker.command.set().is_none() && worker.program.is_absolute() {
-        warn!(
-            "no `arroyo` on PATH: workers are this program's own, which run no pipelines; \
-             --worker-command or worker.command names the real one"
-        );
-    } else if !is_there(&worker.program) {
-        warn!(
-            "there is no worker program {}: no worker can be started before there is; \
-             --worker-command or worker.command names another",
-            worker.program.display()
-        );
+    if own.worker.command.set().is_some_and(|program| program == Path::new(BUILT_IN)) {
+        warn!("workers are this program's own, which run no pipelines (worker.command is builtin)");
     }
     info!("workers are run as {}", command_line(&worker));
     let mut builder = NodeServer::builder()
@@ -60,7 +54,8 @@ pub(super) fn builder(
             connect_deadline: own.calls.connect_deadline.0,
             keepalive: (own.calls.keepalive_every.0, own.calls.keepalive_patience.0),
         })
-        .machine(|config| own.apply_to(config));
+        .stop_reply(own.stop_reply.into())
+        .machine(|config| own.apply_to(config, stock.workers_outlive_controller()));
     if let Some(id) = &stock.node.id {
         builder = builder.machine_id(MachineId::new(id));
     }
@@ -92,10 +87,9 @@ pub(in crate::cli) fn worker_command(
 ) -> anyhow::Result<WorkerCommand> {
     let worker = &settings.own.worker;
     let mut command = WorkerCommand::new(match worker.command.set() {
+        Some(program) if program == Path::new(BUILT_IN) => this_program()?,
         Some(program) => program.clone(),
-        // What an operator means who names no program.
-        None if is_there("arroyo".as_ref()) => "arroyo".into(),
-        None => this_program()?,
+        None => default_program()?,
     });
     command.args = match worker.args.set() {
         Some(args) => args.iter().map(Into::into).collect(),
@@ -121,13 +115,20 @@ pub(in crate::cli) fn command_line(command: &WorkerCommand) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// A path, or a name that is looked for as it is when a worker starts.
-fn is_there(program: &Path) -> bool {
-    if program.components().count() > 1 {
-        return program.is_file();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+/// What an operator means who names no program.
+///
+/// # Errors
+/// There is none.
+fn default_program() -> anyhow::Result<PathBuf> {
+    let arroyo = PathBuf::from("arroyo");
+    program::check(&arroyo).map_err(|_| {
+        anyhow!(
+            "there is no worker program: no `arroyo` is on PATH, and none is configured; \
+             --worker-command, or worker.command in arroyo-node.toml, names one \
+             (\"{BUILT_IN}\": arroyo-node's own, which runs no pipelines, for trying things out)"
+        )
+    })?;
+    Ok(arroyo)
 }
 
 pub(in crate::cli) fn this_program() -> anyhow::Result<PathBuf> {

@@ -37,7 +37,8 @@ pub struct Args {
     /// [default: /var/lib/arroyo-node for root, else ~/.local/state/arroyo-node]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The worker program [default: `arroyo` if it is on PATH, else this one]
+    /// The worker program; `builtin`: this one's own, which runs no pipelines
+    /// [default: `arroyo` on PATH]
     #[arg(long, value_name = "PROGRAM")]
     worker_command: Option<PathBuf>,
     /// An argument for it, instead of `worker`; may be repeated

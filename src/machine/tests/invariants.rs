@@ -53,7 +53,7 @@ fn of_capacity() {
         let start = machine.waiting[0].clone();
         machine.waiting.push(start);
     });
-    assert_eq!(doubled, "superseded slots are promised once");
+    assert_eq!(doubled, "the slots of a worker are promised once");
     let miscounted = broken(&agent, |machine| {
         machine.roster.remove(running);
         machine.roster.insert(agent.worker(running).expect("known").into());
@@ -142,9 +142,70 @@ fn of_starts() {
         machine.timers.cancel(Timer::Kill(stopping));
         machine.roster.amend(stopping, |worker| worker.stop = Some(Stop { kill_at: None }));
     });
-    assert_eq!(idle, "a start waits for older workers, one generation of a job at a time");
+    assert_eq!(idle, "a start waits for workers that it ends, one generation of a job at a time");
     let closed = broken(&agent, |machine| machine.draining = true);
     assert_eq!(closed, "nothing is to be admitted that new work would not be");
+}
+
+#[test]
+fn of_abandoned_workers() {
+    let mut agent = Agent::new();
+    let [left, known] = ["left", "known"].map(|job| agent.run(start(job, 1, 8)));
+    agent.advance(secs(40));
+    agent.forgotten();
+    agent.registered();
+    agent.stop(known, StopHow::Ask);
+    let name = "abandoned workers end in time, or are kept on purpose (P9, P15)";
+    let endless = broken(&agent, |machine| machine.timers.cancel(Timer::StopAbandoned(left)));
+    assert_eq!(endless, name);
+    let late = broken(&agent, |machine| {
+        machine.timers.set(Timer::StopAbandoned(left), Mono(u64::MAX));
+    });
+    assert_eq!(late, name);
+    let kept = broken(&agent, |machine| machine.config.abandoned = AbandonedPolicy::Keep);
+    assert_eq!(kept, name);
+    let wrong = broken(&agent, |machine| {
+        machine.timers.set(Timer::StopAbandoned(known), Mono(u64::MAX));
+    });
+    assert_eq!(wrong, name);
+
+    agent.start(start("new", 1, 8));
+    let spared = broken(&agent, |machine| {
+        machine.signalled.remove(&left);
+        machine.roster.amend(left, |worker| worker.stop = None);
+        machine.schedule_stop_of_abandoned(left);
+    });
+    assert_eq!(spared, "a start waits for workers that it ends, one generation of a job at a time");
+    let stolen = broken(&agent, |machine| {
+        machine.waiting[0].room.takes.insert(known);
+    });
+    assert_eq!(stolen, "a start waits for workers that it ends, one generation of a job at a time");
+}
+
+#[test]
+fn of_the_session() {
+    let mut clearing = Agent::new();
+    let worker = clearing.run(start("job", 1, 1));
+    clearing.forgotten();
+    let stuck = broken(&clearing, |machine| machine.timers.cancel(Timer::Register));
+    assert_eq!(stuck, "the session has a next step (P10)");
+    let idle = broken(&clearing, |machine| {
+        machine.roster.amend(worker, |worker| worker.abandoned_at = None);
+    });
+    assert_eq!(idle, "a node that may be known makes itself known");
+
+    let mut withheld = Agent::new();
+    withheld.give(Event::ProgramChecked(Err("no such file".into())));
+    withheld.forgotten();
+    let hidden = broken(&withheld, |machine| machine.program_error = None);
+    assert_eq!(hidden, "a node that may be known makes itself known");
+    let mute = broken(&withheld, |machine| machine.timers.cancel(Timer::Heartbeat));
+    assert_eq!(mute, "the session has a next step (P10)");
+
+    let mut away = Agent::new();
+    away.controller_away();
+    let resigned = broken(&away, |machine| machine.timers.cancel(Timer::Probe));
+    assert_eq!(resigned, "the session has a next step (P10)");
 }
 
 #[test]

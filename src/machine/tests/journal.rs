@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Commit, Record, Recovered, Worker};
+use super::{Commit, Mono, Record, Recovered, Worker};
 use crate::ids::WorkerId;
 
 #[derive(Default)]
 pub(super) struct MemoryJournal {
     rows: BTreeMap<WorkerId, Worker>,
     draining: bool,
+    known_at: Option<Mono>,
     /// Whether commits fail.
     pub(super) broken: bool,
     /// How many commits were tried.
@@ -19,7 +20,8 @@ impl MemoryJournal {
     pub(super) fn holding(recovered: &Recovered) -> Self {
         let held = recovered.workers.iter().filter(|w| !recovered.unwritten.contains(&w.id));
         let rows = held.map(|worker| (worker.id, worker.clone())).collect();
-        Self { rows, draining: recovered.draining, ..Self::default() }
+        let (draining, known_at) = (recovered.draining, recovered.known_at);
+        Self { rows, draining, known_at, ..Self::default() }
     }
 
     pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), String> {
@@ -32,7 +34,7 @@ impl MemoryJournal {
         }
         if commit.rewrite {
             self.rows.clear();
-            self.draining = false;
+            (self.draining, self.known_at) = (false, None);
         }
         for record in &commit.records {
             match record {
@@ -43,6 +45,7 @@ impl MemoryJournal {
                     self.rows.remove(id);
                 }
                 Record::Draining(draining) => self.draining = *draining,
+                Record::KnownAt(at) => self.known_at = Some(*at),
             }
         }
         Ok(())
@@ -58,6 +61,7 @@ impl MemoryJournal {
             lost: BTreeSet::new(),
             unwritten: BTreeSet::new(),
             draining: self.draining,
+            known_at: self.known_at,
         }
     }
 }

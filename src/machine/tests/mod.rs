@@ -5,15 +5,21 @@
 //! executed; a commit that fails is reported back the way the driver does it. Processes and the
 //! controller are the test: nothing is answered unless the test says so.
 
+mod abandoned;
 mod admission;
 mod draining;
 mod durability;
+mod fencing;
+mod forgetting;
 mod invariants;
 mod journal;
 mod lifecycle;
+mod pacing;
+mod program;
 mod recovery;
 mod reporting;
 mod retention;
+mod room;
 mod session;
 mod shutdown;
 mod stopping;
@@ -21,7 +27,7 @@ mod superseding;
 
 use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
-use super::*;
+use super::{session::State, *};
 use crate::ids::{Generation, JobId, MachineId, RequestId, WorkerId};
 use journal::MemoryJournal;
 
@@ -58,7 +64,7 @@ impl Agent {
         Self::begun(|_| {}, Recovered::default(), seed)
     }
 
-    /// An agent that has begun and whose first registration is under way.
+    /// An agent that has begun and whose first probe is under way.
     fn unregistered(change: impl FnOnce(&mut Config), recovered: Recovered) -> Self {
         Self::begun(change, recovered, [7; 32])
     }
@@ -193,8 +199,54 @@ impl Agent {
         worker
     }
 
+    /// The controller knows this node, and takes its registration.
     fn registered(&mut self) {
+        if self.machine.session.state() == State::Probing {
+            self.beat_answered(Ok(()));
+        }
         self.give(Event::Registered(Ok(())));
+    }
+
+    /// The last heartbeat is answered.
+    fn beat_answered(&mut self, result: Result<(), CallError>) {
+        let heartbeat = self.last_heartbeat();
+        self.give(Event::HeartbeatAnswered { heartbeat, result });
+    }
+
+    /// The last heartbeat is answered: the controller knows this node.
+    fn known(&mut self) {
+        self.beat_answered(Ok(()));
+    }
+
+    /// The last heartbeat is answered: the controller has forgotten this node.
+    fn forgotten(&mut self) {
+        self.beat_answered(Err(CallError::NotFound));
+    }
+
+    /// The last heartbeat is not answered: the controller is away.
+    fn controller_away(&mut self) {
+        self.beat_answered(Err(refused()));
+    }
+
+    /// The connection has ended.
+    fn connection_lost(&mut self, loss: Loss) {
+        self.give(Event::ConnectionLost(loss));
+    }
+
+    /// The connection ends; the next heartbeat finds the same controller again.
+    fn reconnected(&mut self) {
+        self.connection_lost(Loss::Broken);
+        self.advance_to_heartbeat();
+        self.registered();
+    }
+
+    /// Lets time pass until the next heartbeat is sent.
+    fn advance_to_heartbeat(&mut self) {
+        let before = self.heartbeats().len();
+        while self.heartbeats().len() == before {
+            let (at, _) = self.machine.next_timeout().expect("a heartbeat to come");
+            self.advance(at.since(self.now.mono));
+        }
     }
 
     fn acknowledged(&mut self, worker: WorkerId) {
@@ -264,8 +316,32 @@ impl Agent {
         self.times(|effect| matches!(effect, Effect::Register(_))).len()
     }
 
+    /// Whether the last registration may go over a new connection: so it is where the controller
+    /// does not know this node.
+    fn last_registration_may_reconnect(&self) -> Option<bool> {
+        let registrations = self.pick(|effect| match effect {
+            Effect::Register(registration) => Some(registration.reconnect),
+            _ => None,
+        });
+        registrations.last().copied()
+    }
+
+    /// When heartbeats were sent, probes among them.
     fn heartbeats(&self) -> Vec<Mono> {
-        self.times(|effect| matches!(effect, Effect::Heartbeat { .. }))
+        self.times(|effect| matches!(effect, Effect::Heartbeat(_)))
+    }
+
+    /// When probes were sent.
+    fn probes(&self) -> Vec<Mono> {
+        self.times(|effect| matches!(effect, Effect::Heartbeat(Heartbeat { probe: true, .. })))
+    }
+
+    fn last_heartbeat(&self) -> Heartbeat {
+        let heartbeats = self.pick(|effect| match effect {
+            Effect::Heartbeat(heartbeat) => Some(*heartbeat),
+            _ => None,
+        });
+        *heartbeats.last().expect("a heartbeat was sent")
     }
 
     fn released(&self, worker: WorkerId) -> bool {
@@ -296,6 +372,14 @@ impl Agent {
 
     fn free_slots(&self) -> u64 {
         self.machine.view().free_slots
+    }
+
+    fn is_registered(&self) -> bool {
+        self.machine.view().registered
+    }
+
+    fn is_abandoned(&self, worker: WorkerId) -> bool {
+        self.worker(worker).is_some_and(|worker| worker.is_abandoned())
     }
 }
 
@@ -338,7 +422,16 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-const STOPPED: Reply = Reply::Stopped(StopStatus::Stopped);
+/// The worker is gone, and the controller has acknowledged the report of that.
+fn stopped(exit: Exit) -> Reply {
+    Reply::Stopped(StopStatus::Stopped { exit: Some(exit), acknowledged: true })
+}
+
+/// The worker is gone, and the controller does not know yet.
+fn stopped_unheard(exit: Exit) -> Reply {
+    Reply::Stopped(StopStatus::Stopped { exit: Some(exit), acknowledged: false })
+}
+
 const STOPPING: Reply = Reply::Stopped(StopStatus::Stopping);
 const STOP_FAILED: Reply = Reply::Stopped(StopStatus::Failed);
 const NOT_FOUND: Reply = Reply::Stopped(StopStatus::NotFound);

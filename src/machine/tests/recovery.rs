@@ -63,6 +63,54 @@ fn an_end_that_was_owed_is_owed_still() {
 }
 
 #[test]
+fn owed_reports_go_out_in_the_order_of_the_ends_and_not_of_the_ids() {
+    let mut agent = Agent::with(|config| {
+        config.task_slots = 20;
+        config.reports_in_flight = 1.try_into().expect("one");
+    });
+    let mut ends: Vec<_> = (0..10).map(|_| agent.run(start("job", 1, 1))).collect();
+    ends.sort();
+    ends.reverse();
+    agent.controller_away();
+    for worker in &ends[..5] {
+        agent.exited(*worker, Exit::Code(0));
+    }
+    // The count goes on where the agent before left off.
+    let mut agent = agent.successor();
+    for worker in &ends[5..] {
+        agent.exited(*worker, Exit::Code(0));
+    }
+    let sequence = |worker| agent.worker(worker).and_then(|w| w.end).map(|end| end.sequence);
+    let sequences: Vec<_> = ends.iter().map(|worker| sequence(*worker)).collect();
+    assert_eq!(sequences, (1..=10).map(Some).collect::<Vec<_>>());
+
+    let mut agent = agent.successor();
+    agent.registered();
+    for worker in &ends {
+        agent.acknowledged(*worker);
+    }
+    assert_eq!(agent.reports(), ends);
+}
+
+#[test]
+fn an_end_from_a_journal_that_kept_no_order_goes_first() {
+    let mut agent = Agent::with(|config| config.reports_in_flight = 1.try_into().expect("one"));
+    let mut workers = ["a", "b"].map(|job| agent.run(start(job, 1, 1)));
+    workers.sort();
+    let [early, late] = workers;
+    agent.controller_away();
+    agent.exited(early, Exit::Code(0));
+    agent.exited(late, Exit::Code(0));
+    let mut agent = agent.successor_with(|recovered| {
+        let ends = recovered.workers.iter_mut().filter(|worker| worker.id == late);
+        ends.filter_map(|worker| worker.end.as_mut()).for_each(|end| end.sequence = 0);
+    });
+    agent.registered();
+    agent.acknowledged(late);
+    assert_eq!(agent.reports(), [late, early]);
+}
+
+#[test]
 fn a_reported_worker_is_remembered_and_then_forgotten() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 5));
@@ -156,11 +204,13 @@ fn a_stop_that_comes_before_the_adoption_follows_it() {
     let request = agent.stop(worker, StopHow::Force);
     assert_eq!(agent.signals(worker), []);
     agent.advance(secs(1));
-    assert_eq!(agent.answer(request), Some(&STOPPING));
     agent.give(Event::Adopted { worker, process: process_of(worker) });
     assert_eq!(agent.signals(worker), [Signal::Terminate]);
     agent.advance(secs(4));
     assert_eq!(agent.signals(worker), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(agent.answer(request), None);
+    agent.advance(secs(2));
+    assert_eq!(agent.answer(request), Some(&STOPPING));
 }
 
 #[test]

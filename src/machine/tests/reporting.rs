@@ -48,7 +48,8 @@ fn a_report_waits_at_most_five_seconds_for_the_answer() {
     agent.advance(secs(60));
     agent.exited(worker, Exit::Code(0));
     // A new registration is no reason to be early.
-    agent.give(Event::Connected);
+    agent.controller_away();
+    agent.give(Event::LateAnswer);
     agent.registered();
     agent.advance(millis(4_999));
     assert_eq!(agent.reports(), []);
@@ -90,79 +91,11 @@ fn a_report_can_be_said_in_the_other_dialect() {
 }
 
 #[test]
-fn a_controller_that_is_back_hears_reports_as_if_none_had_failed() {
-    let mut agent = Agent::new();
-    let worker = agent.run(start("job", 1, 1));
-    agent.exited(worker, Exit::Code(0));
-    for _ in 0..6 {
-        agent.report_refused(worker);
-        agent.advance(secs(5));
-    }
-    let sent = agent.reports().len();
-    agent.report_refused(worker);
-    agent.give(Event::HeartbeatAnswered(Err(refused())));
-    agent.advance(secs(5));
-    assert_eq!(agent.reports().len(), sent, "not without a controller");
-    agent.registered();
-    assert_eq!(agent.reports().len(), sent + 1, "at once");
-    agent.report_refused(worker);
-    agent.advance(millis(100));
-    assert_eq!(agent.reports().len(), sent + 2, "the backoff has started over");
-}
-
-#[test]
-fn a_report_that_costs_the_connection_each_time_is_sent_less_and_less_often() {
-    let mut agent = Agent::new();
-    let worker = agent.run(start("job", 1, 1));
-    agent.exited(worker, Exit::Code(0));
-    let again = |agent: &mut Agent| {
-        let sent = agent.reports().len();
-        agent.report_refused(worker);
-        agent.give(Event::Connected);
-        agent.registered();
-        agent.reports().len() - sent
-    };
-    let sent: Vec<usize> = (0..3).map(|_| again(&mut agent)).collect();
-    assert_eq!(sent, [1, 1, 0], "the third time it waits");
-    agent.advance(secs(5));
-    assert_eq!(agent.reports().len(), 4);
-    assert_eq!(again(&mut agent), 0, "as does whatever follows");
-}
-
-#[test]
-fn a_refused_report_comes_again_after_a_growing_backoff() {
-    let mut agent = Agent::new();
-    let worker = agent.run(start("job", 1, 1));
-    agent.exited(worker, Exit::Code(0));
-    for bound in [100, 400, 1_600, 5_000, 5_000] {
-        let sent = agent.reports().len();
-        agent.report_refused(worker);
-        assert_eq!(agent.reports().len(), sent, "not at once");
-        agent.advance(millis(bound));
-        assert_eq!(agent.reports().len(), sent + 1, "within {bound} ms");
-    }
-}
-
-#[test]
-fn one_refused_report_does_not_hold_up_the_others() {
-    let mut agent = Agent::with(|config| config.reports_in_flight = 1.try_into().expect("one"));
-    let [bad, good] = ["bad", "good"].map(|job| agent.run(start(job, 1, 1)));
-    agent.exited(bad, Exit::Code(0));
-    agent.exited(good, Exit::Code(0));
-    assert_eq!(agent.reports(), [bad]);
-    agent.report_refused(bad);
-    assert_eq!(agent.reports(), [bad, good]);
-    agent.acknowledged(good);
-    agent.advance(millis(100));
-    assert_eq!(agent.reports(), [bad, good, bad]);
-}
-
-#[test]
 fn reports_wait_while_the_controller_is_away_and_follow_its_return() {
     let mut agent = Agent::new();
     let [sent, unsent] = ["sent", "unsent"].map(|job| agent.run(start(job, 1, 1)));
     agent.exited(sent, Exit::Code(0));
-    agent.give(Event::HeartbeatAnswered(Err(refused())));
+    agent.controller_away();
     agent.report_refused(sent);
     agent.exited(unsent, Exit::Code(0));
     agent.advance(secs(60));
@@ -177,8 +110,7 @@ fn a_report_in_flight_is_not_doubled_by_a_new_registration() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 1));
     agent.exited(worker, Exit::Code(0));
-    agent.give(Event::Connected);
-    agent.registered();
+    agent.reconnected();
     assert_eq!(agent.reports(), [worker]);
     agent.report_refused(worker);
     agent.advance(millis(100));
@@ -194,8 +126,7 @@ fn nothing_is_sent_after_the_acknowledgement() {
     assert!(agent.journal.row(worker).is_some_and(|row| row.reported_at.is_some()));
 
     agent.report_refused(worker);
-    agent.give(Event::Connected);
-    agent.registered();
+    agent.reconnected();
     agent.advance(secs(60));
     assert_eq!(agent.reports(), [worker]);
 

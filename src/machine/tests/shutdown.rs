@@ -41,7 +41,7 @@ fn workers_are_asked_then_killed_then_reported_before_the_agent_ends() {
 fn an_unreachable_controller_is_waited_for_with_patience() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 1));
-    agent.give(Event::HeartbeatAnswered(Err(refused())));
+    agent.controller_away();
     shut_down(&mut agent);
     agent.exited(worker, Exit::Code(0));
     agent.advance(millis(4_999));
@@ -59,9 +59,11 @@ fn workers_that_do_not_die_keep_the_agent_no_longer_than_its_patience() {
     let mut agent = Agent::new();
     let worker = agent.run(start("job", 1, 1));
     shut_down(&mut agent);
-    // A second request changes nothing.
+    // A second request changes nothing: only signals are impatient.
     agent.advance(secs(8));
-    shut_down(&mut agent);
+    let request = agent.request(Ask::Shutdown(Shutdown::StopWorkers));
+    assert_eq!(agent.answer(request), Some(&Reply::ShuttingDown));
+    assert_eq!(agent.signals(worker), [Terminate]);
     agent.advance(millis(6_999));
     assert_eq!(agent.signals(worker), [Terminate, Kill]);
     assert!(!agent.finished());
@@ -69,6 +71,54 @@ fn workers_that_do_not_die_keep_the_agent_no_longer_than_its_patience() {
     assert!(agent.finished());
     let row = agent.journal.row(worker).expect("the next agent finds it");
     assert!(row.stop.is_some_and(|stop| stop.kill_at.is_some()) && row.end.is_none());
+}
+
+#[test]
+fn a_second_signal_within_a_second_is_the_same_wish() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 1));
+    shut_down(&mut agent);
+    shut_down(&mut agent);
+    agent.advance(millis(999));
+    shut_down(&mut agent);
+    assert_eq!(agent.signals(worker), [Terminate]);
+    agent.advance(millis(9_000));
+    assert_eq!(agent.signals(worker), [Terminate], "nor is the deadline any sooner");
+    agent.advance(millis(1));
+    assert_eq!(agent.signals(worker), [Terminate, Kill]);
+}
+
+#[test]
+fn a_later_signal_kills_at_once_and_what_is_owed_is_still_delivered() {
+    let mut agent = Agent::new();
+    let [dies, stays] = ["dies", "stays"].map(|job| agent.run(start(job, 1, 1)));
+    shut_down(&mut agent);
+    agent.advance(secs(1));
+    shut_down(&mut agent);
+    for worker in [dies, stays] {
+        assert_eq!(agent.signals(worker), [Terminate, Kill]);
+    }
+    agent.exited(dies, Exit::Signal(9));
+    assert_eq!(agent.reports(), [dies]);
+    assert!(!agent.finished(), "it waits for the acknowledgement, and for the other");
+    agent.advance(millis(4_999));
+    assert!(!agent.finished());
+    agent.advance(millis(1));
+    assert!(agent.finished(), "but not for longer than its patience from the second signal");
+}
+
+#[test]
+fn a_third_signal_gives_no_more_time() {
+    let mut agent = Agent::new();
+    agent.run(start("job", 1, 1));
+    shut_down(&mut agent);
+    for _ in 0..3 {
+        agent.advance(secs(2));
+        shut_down(&mut agent);
+    }
+    assert!(!agent.finished());
+    agent.advance(secs(1));
+    assert!(agent.finished(), "five seconds after the second");
 }
 
 #[test]

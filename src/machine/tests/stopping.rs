@@ -57,7 +57,10 @@ fn asking_disturbs_nobody() {
 
     agent.exited(worker, Exit::Code(0));
     let ended = agent.stop(worker, StopHow::Ask);
-    assert_eq!(agent.answer(ended), Some(&STOPPED));
+    assert_eq!(agent.answer(ended), Some(&stopped_unheard(Exit::Code(0))));
+    agent.acknowledged(worker);
+    let reported = agent.stop(worker, StopHow::Ask);
+    assert_eq!(agent.answer(reported), Some(&stopped(Exit::Code(0))));
 }
 
 #[test]
@@ -91,7 +94,8 @@ fn stops_of_unknown_and_forgotten_workers_are_not_found() {
     agent.exited(worker, Exit::Code(0));
     agent.acknowledged(worker);
     let known = agent.stop(worker, StopHow::Force);
-    assert_eq!(agent.answer(known), Some(&STOPPED), "at once: there is nothing to wait for");
+    let gone = stopped(Exit::Code(0));
+    assert_eq!(agent.answer(known), Some(&gone), "at once: there is nothing to wait for");
     agent.advance(secs(10));
     let forgotten = agent.stop(worker, StopHow::Force);
     assert_eq!(agent.answer(forgotten), Some(&NOT_FOUND));
@@ -110,26 +114,53 @@ fn the_answer_waits_for_the_acknowledgement() {
     }
     agent.acknowledged(worker);
     for request in [first, second, third] {
-        assert_eq!(agent.answer(request), Some(&STOPPED));
+        assert_eq!(agent.answer(request), Some(&stopped(Exit::Signal(15))));
     }
 }
 
-#[test]
-fn the_answer_waits_at_most_reply_wait() {
-    let mut agent = Agent::with(|config| config.reply_wait = secs(1));
+/// A worker that goes on, one that ends unreported, and what a stop of each is answered after
+/// waiting for so long, and not before.
+fn late_answers(how: StopHow, wait: Duration) {
+    let mut agent = Agent::with(|config| {
+        config.reply_wait = secs(1);
+        config.kill_after = secs(3);
+    });
     let alive = agent.run(start("a", 1, 1));
     let ended = agent.run(start("b", 1, 1));
-    let requests = [agent.stop(alive, StopHow::Gentle), agent.stop(ended, StopHow::Gentle)];
+    let requests = [agent.stop(alive, how), agent.stop(ended, how)];
     agent.exited(ended, Exit::Code(0));
-    agent.advance(millis(999));
+    agent.advance(wait - millis(1));
     assert_eq!(requests.map(|request| agent.answer(request).cloned()), [None, None]);
     agent.advance(millis(1));
-    assert_eq!(
-        requests.map(|request| agent.answer(request).cloned()),
-        [Some(STOPPING), Some(STOPPED)]
-    );
+    let unheard = stopped_unheard(Exit::Code(0));
+    assert_eq!(agent.answer(requests[0]), Some(&STOPPING));
+    assert_eq!(agent.answer(requests[1]), Some(&unheard));
     agent.acknowledged(ended);
-    assert_eq!(agent.answer(requests[1]), Some(&STOPPED), "once");
+    assert_eq!(agent.answer(requests[1]), Some(&unheard), "once");
+}
+
+#[test]
+fn the_answer_to_a_gentle_stop_waits_at_most_reply_wait() {
+    late_answers(StopHow::Gentle, secs(1));
+}
+
+#[test]
+fn the_answer_to_a_forced_stop_waits_for_the_kill_and_at_most_two_seconds_more() {
+    late_answers(StopHow::Force, secs(3 + 2));
+}
+
+#[test]
+fn a_worker_that_its_forced_stop_has_to_kill_is_gone_by_the_answer() {
+    let mut agent = Agent::new();
+    let worker = agent.run(start("job", 1, 1));
+    let request = agent.stop(worker, StopHow::Force);
+    agent.advance(secs(5));
+    assert_eq!(agent.signals(worker), [Terminate, Kill]);
+    agent.exited(worker, Exit::Signal(9));
+    agent.advance(secs(1));
+    assert_eq!(agent.answer(request), None, "the controller does not know yet");
+    agent.acknowledged(worker);
+    assert_eq!(agent.answer(request), Some(&stopped(Exit::Signal(9))));
 }
 
 #[test]
@@ -193,7 +224,8 @@ fn a_stop_of_a_worker_that_never_runs_is_answered() {
     let worker = agent.last_spawn();
     let request = agent.stop(worker, StopHow::Force);
     agent.give(Event::SpawnFailed { worker, error: spawn_error() });
-    assert_eq!(agent.answer(request), Some(&STOPPED));
+    let never_ran = StopStatus::Stopped { exit: None, acknowledged: true };
+    assert_eq!(agent.answer(request), Some(&Reply::Stopped(never_ran)));
     agent.advance(secs(60));
 }
 
@@ -207,5 +239,5 @@ fn a_worker_that_ended_cannot_fail_to_stop() {
     agent.give(Event::SignalFailed { worker, error: "ESRCH".into() });
     assert_eq!(agent.answer(request), None);
     agent.acknowledged(worker);
-    assert_eq!(agent.answer(request), Some(&STOPPED));
+    assert_eq!(agent.answer(request), Some(&stopped(Exit::Code(0))));
 }

@@ -69,11 +69,11 @@ fn a_start_too_big_even_for_superseding_kills_nobody() {
 fn two_starts_of_one_generation_do_not_take_the_same_slots() {
     let mut agent = Agent::new();
     let old = agent.run(start("job", 1, 12));
-    agent.start(start("job", 2, 12));
-    let second = agent.start(start("job", 2, 5));
+    agent.start(with_key("first", start("job", 2, 12)));
+    let second = agent.start(with_key("second", start("job", 2, 5)));
     let error = StartError::NotEnoughSlots { asked: 5, free: 4, total: 16 };
     assert_eq!(agent.refusal(second), &error);
-    agent.start(start("job", 2, 4));
+    agent.start(with_key("third", start("job", 2, 4)));
 
     agent.exited(old, Exit::Signal(9));
     assert_eq!(agent.spawns().len(), 3);
@@ -88,7 +88,7 @@ fn a_start_gives_up_after_supersede_wait_and_its_promise_with_it() {
     agent.advance(millis(1_999));
     assert_eq!(agent.answer(request), None);
     agent.advance(millis(1));
-    let error = StartError::SupersededStillAlive { job: "job".into(), left: 1 };
+    let error = StartError::RoomNotFree { job: "job".into(), left: 1 };
     assert_eq!(agent.refusal(request), &error);
     assert_eq!(agent.free_slots(), 6);
 

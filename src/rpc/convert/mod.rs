@@ -10,7 +10,8 @@ mod workers;
 
 pub use calls::{call_error, heartbeat, registration, root_cause, worker_finished};
 pub use replies::{
-    bad_start_status, draining_status, start_status, stop_status, wrong_machine_status,
+    StopReply, bad_start_status, draining_status, start_status, stop_reply, stop_status,
+    wrong_machine_status,
 };
 pub use start::{BadStart, DialectPolicy, parse_start, parse_stop};
 pub use workers::worker_status;

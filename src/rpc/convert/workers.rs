@@ -9,7 +9,7 @@ use crate::{
 pub fn worker_status(worker: &Worker) -> WorkerStatus {
     let spec = &worker.spec;
     WorkerStatus {
-        abandoned: false,
+        abandoned: worker.is_abandoned(),
         name: spec.name.clone(),
         slots: spec.slots.get(),
         running: worker.is_live(),

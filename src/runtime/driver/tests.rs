@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     ids::{Generation, JobId, MachineId, WorkerId},
     machine::{
-        Ask, Commit, Config, Dialect, Launch, Process, Recovered, Registration, Reply, Shutdown,
-        Signal, Start, Wall,
+        Ask, Commit, Config, Dialect, Heartbeat, Launch, Process, Recovered, Registration, Reply,
+        Shutdown, Signal, Start,
     },
     mailbox::{Events, mailbox},
     runtime::{clock::SystemClock, ports::JournalError},
@@ -51,7 +51,7 @@ struct Nobody;
 
 impl Controller for Nobody {
     fn register(&mut self, _: Registration) {}
-    fn heartbeat(&mut self, _: Wall) {}
+    fn heartbeat(&mut self, _: Heartbeat) {}
     fn report(&mut self, _: Report) {}
 }
 

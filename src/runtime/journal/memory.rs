@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ids::WorkerId,
-    machine::{Commit, Record, Recovered, Worker},
+    machine::{Commit, Mono, Record, Recovered, Worker},
     runtime::ports::{Journal, JournalError},
 };
 
@@ -17,6 +17,7 @@ use crate::{
 pub struct MemoryJournal {
     workers: BTreeMap<WorkerId, Arc<Worker>>,
     draining: bool,
+    known_at: Option<Mono>,
 }
 
 impl MemoryJournal {
@@ -28,6 +29,7 @@ impl MemoryJournal {
             lost: BTreeSet::new(),
             unwritten: BTreeSet::new(),
             draining: self.draining,
+            known_at: self.known_at,
         }
     }
 }
@@ -46,6 +48,7 @@ impl Journal for MemoryJournal {
                     self.workers.remove(id);
                 }
                 Record::Draining(draining) => self.draining = *draining,
+                Record::KnownAt(at) => self.known_at = Some(*at),
             }
         }
         Ok(())

@@ -262,6 +262,10 @@ impl Journal for SqliteJournal {
 }
 
 impl Boots {
+    fn current(&self) -> &str {
+        &self.current
+    }
+
     fn of(&self, worker: WorkerId) -> &str {
         self.earlier.get(&worker).unwrap_or(&self.current)
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ids::WorkerId,
-    machine::{Recovered, Stop, Wall},
+    machine::{Mono, Recovered, Stop, Wall},
     runtime::{Notice, set_aside::append},
 };
 
@@ -36,7 +36,7 @@ impl Store {
         now: Wall,
         notices: &mut Vec<Notice>,
     ) -> Result<Rows, Fault> {
-        let (rows, rejects) = read(self.connection(), boot_id)?;
+        let (rows, rejects) = read(self.connection(), schema::VERSION, boot_id)?;
         if let Err(error) = reject(self.connection(), &rejects, now) {
             notices.push(Notice::new(format!("Rejected rows stay where they are: {error}")));
         }
@@ -55,7 +55,7 @@ pub(super) fn salvage(path: &Path, boot_id: &str, notices: &mut Vec<Notice>) -> 
         check(&connection).ok()?;
         let (rows, rejects) = match found {
             Found::Empty => Default::default(),
-            Found::Journal(_) => read(&connection, boot_id).ok()?,
+            Found::Journal(version) => read(&connection, version, boot_id).ok()?,
         };
         notices.extend(rejects.iter().map(Reject::notice));
         Some(rows)
@@ -117,10 +117,14 @@ impl Reject {
     }
 }
 
-fn read(connection: &Connection, boot_id: &str) -> Result<(Rows, Vec<Reject>), Fault> {
+fn read(
+    connection: &Connection,
+    version: usize,
+    boot_id: &str,
+) -> Result<(Rows, Vec<Reject>), Fault> {
     let mut rows = Rows::default();
     let mut rejects = Vec::new();
-    let mut statement = connection.prepare(schema::READ)?;
+    let mut statement = connection.prepare(schema::read_statement(version))?;
     let mut cursor = statement.query(())?;
     while let Some(row) = cursor.next()? {
         match row::decode(row) {
@@ -142,14 +146,26 @@ fn read(connection: &Connection, boot_id: &str) -> Result<(Rows, Vec<Reject>), F
         match (row.get_ref(0)?, row.get_ref(1)?) {
             (ValueRef::Text(b"draining"), ValueRef::Text(b"yes")) => rows.recovered.draining = true,
             (ValueRef::Text(b"draining"), ValueRef::Text(b"no")) => {}
+            (ValueRef::Text(b"known_at"), ValueRef::Text(value)) if known_at(value).is_some() => {
+                let known = known_at(value).filter(|(_, under)| *under == boot_id);
+                rows.recovered.known_at = known.map(|(at, _)| at);
+            }
             _ => rejects.push(Reject {
                 name: None,
                 text: describe(row, 2)?,
-                reason: "it is not 'draining' with 'yes' or 'no'".to_owned(),
+                reason: "it is neither 'draining' with 'yes' or 'no' nor 'known_at' with a time \
+                         and a boot id"
+                    .to_owned(),
             }),
         }
     }
     Ok((rows, rejects))
+}
+
+/// Reads what the store writes of the time at which the controller last knew this node.
+fn known_at(value: &[u8]) -> Option<(Mono, &str)> {
+    let (at, boot_id) = str::from_utf8(value).ok()?.split_once(' ')?;
+    Some((Mono(at.parse().ok()?), boot_id))
 }
 
 impl Rows {
@@ -159,8 +175,9 @@ impl Rows {
             if worker.is_live() {
                 self.recovered.lost.insert(worker.id);
             }
-            // The monotonic clock began anew: that reading says nothing now.
+            // The monotonic clock began anew: those readings say nothing now.
             worker.stop = worker.stop.map(|_| Stop { kill_at: None });
+            worker.abandoned_at = None;
             self.earlier_boots.insert(worker.id, admitted_under);
         }
         self.recovered.workers.push(worker);

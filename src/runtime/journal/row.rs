@@ -18,14 +18,17 @@ use crate::{
 };
 
 /// How many columns a worker has, without the checksum.
-const COLUMNS: usize = 18;
+const COLUMNS: usize = 20;
+
+/// How many of them a row of the first version had.
+const FIRST_COLUMNS: usize = 18;
 
 /// Where `hex(worker_id)` stands in a row that was read.
 pub(super) const NAME: usize = COLUMNS + 1;
 
 /// The values of a worker's row: the columns in the schema's order, then their checksum.
 pub(super) fn encode(worker: &Worker, boot_id: &str) -> [Value; COLUMNS + 1] {
-    let Worker { id, spec, admitted_at, process, stop, end, reported_at } = worker;
+    let Worker { id, spec, admitted_at, process, stop, abandoned_at, end, reported_at } = worker;
     let (exit, exit_value) = end.map_or((None, None), |end| encode_exit(end.exit));
     let mut values = [
         text(&id.to_string()),
@@ -46,9 +49,12 @@ pub(super) fn encode(worker: &Worker, boot_id: &str) -> [Value; COLUMNS + 1] {
         optional(exit_value, |value| Value::Integer(value.into())),
         optional(*end, |end| number(end.at.0)),
         optional(*reported_at, |at| number(at.0)),
+        optional(*abandoned_at, |at| number(at.0)),
+        optional(end.map(|end| end.sequence).filter(|sequence| *sequence > 0), number),
         Value::Null,
     ];
-    values[COLUMNS] = Value::Integer(checksum(values[..COLUMNS].iter().map(ValueRef::from)));
+    let checksum = checksum(values[..COLUMNS].iter().map(ValueRef::from));
+    values[COLUMNS] = Value::Integer(checksum);
     values
 }
 
@@ -94,6 +100,7 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Decoded, RowError> {
         admitted_at: Wall(columns.number("admitted_at")?),
         process: columns.process()?,
         stop: None,
+        abandoned_at: None,
         end: None,
         reported_at: None,
     };
@@ -104,7 +111,13 @@ pub(super) fn decode(row: &Row<'_>) -> Result<Decoded, RowError> {
     if reported_at.is_some() && end.is_none() {
         return Err(RowError::Column("reported_at"));
     }
-    let worker = Worker { stop, end, reported_at, ..worker };
+    let abandoned_at = columns.optional_number("abandoned_at")?.map(Mono);
+    let sequence = columns.optional_number("end_sequence")?.unwrap_or_default();
+    if sequence > 0 && end.is_none() {
+        return Err(RowError::Column("end_sequence"));
+    }
+    let end = end.map(|end| End { sequence, ..end });
+    let worker = Worker { stop, abandoned_at, end, reported_at, ..worker };
     // The same worker can be said in other ways: the id "07" would be a second row of worker 7.
     match encode(&worker, &boot_id).iter().map(ValueRef::from).eq(values) {
         true => Ok(Decoded { worker, boot_id }),
@@ -190,7 +203,7 @@ impl<'a> Columns<'a> {
         let at = self.optional_number("ended_at")?.map(Wall);
         match (decode_exit(exit.as_deref(), value)?, at) {
             (None, None) => Ok(None),
-            (Some(exit), Some(at)) => Ok(Some(End { exit, at })),
+            (Some(exit), Some(at)) => Ok(Some(End { exit, at, sequence: 0 })),
             _ => Err(RowError::Column("ended_at")),
         }
     }
@@ -255,7 +268,14 @@ fn checksum<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> i64 {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     };
-    for value in values {
+    for (index, value) in values.enumerate() {
+        if index >= FIRST_COLUMNS {
+            if value == ValueRef::Null {
+                // As in a row that was written before there was this column.
+                continue;
+            }
+            add(&[b'c', index as u8]);
+        }
         match value {
             ValueRef::Null => add(b"n"),
             ValueRef::Integer(integer) => {
@@ -304,6 +324,7 @@ mod tests {
             admitted_at: Wall(1),
             process: None,
             stop: None,
+            abandoned_at: None,
             end: None,
             reported_at: None,
         };
@@ -312,6 +333,7 @@ mod tests {
         values[COLUMNS] = Value::Integer(checksum(values[..COLUMNS].iter().map(ValueRef::from)));
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(include_str!("schema_v1.sql"))?;
+        connection.execute_batch(include_str!("schema_v2.sql"))?;
         connection.execute(schema::WRITE, params_from_iter(values.iter()))?;
         connection.prepare(schema::READ)?.query_one((), |row| Ok(decode(row)))?
     }

@@ -21,16 +21,23 @@ const APPLICATION_ID: i32 = i32::from_be_bytes(*b"arno");
 
 /// What brings a journal from one version of the schema to the next. Only ever appended to:
 /// `user_version` counts how many of these a file has seen.
-const MIGRATIONS: &[&str] = &[include_str!("schema_v1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema_v1.sql"), include_str!("schema_v2.sql")];
 
 /// The version that this agent reads and writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// The columns of `worker`, in the order in which [`row`](super::row) writes and reads them.
-macro_rules! columns {
+/// The columns that `worker` had in version 1.
+macro_rules! columns_v1 {
     () => {
         "worker_id, name, job, pipeline, generation, slots, dialect, start_key, admitted_at, pid, \
          start_time, boot_id, stopping, kill_at, exit, exit_value, ended_at, reported_at"
+    };
+}
+
+/// The columns of `worker`, in the order in which [`row`](super::row) writes and reads them.
+macro_rules! columns {
+    () => {
+        concat!(columns_v1!(), ", abandoned_at, end_sequence")
     };
 }
 
@@ -38,12 +45,21 @@ macro_rules! columns {
 pub(super) const WRITE: &str = concat!(
     "INSERT OR REPLACE INTO worker (",
     columns!(),
-    ", checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ", checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 );
 
 /// Reads every worker's row, and after the checksum a name for the row that even a damaged one has.
 pub(super) const READ: &str =
     concat!("SELECT ", columns!(), ", checksum, hex(worker_id) FROM worker");
+
+/// The same for a file of version 1 that cannot be brought to the current one.
+const READ_V1: &str =
+    concat!("SELECT ", columns_v1!(), ", NULL, NULL, checksum, hex(worker_id) FROM worker");
+
+/// What reads the workers of a file of this version.
+pub(super) fn read_statement(version: usize) -> &'static str {
+    if version < 2 { READ_V1 } else { READ }
+}
 
 /// Keeps a row that [`READ`] gave this name, with the time and the reason.
 pub(super) const REJECT: &str = concat!(

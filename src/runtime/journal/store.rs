@@ -163,6 +163,9 @@ impl Store {
                 Record::Draining(draining) => connection
                     .prepare_cached("INSERT OR REPLACE INTO node VALUES ('draining', ?)")?
                     .execute([if *draining { "yes" } else { "no" }])?,
+                Record::KnownAt(at) => connection
+                    .prepare_cached("INSERT OR REPLACE INTO node VALUES ('known_at', ?)")?
+                    .execute([format!("{} {}", at.0, boots.current())])?,
             };
         }
         Ok(())

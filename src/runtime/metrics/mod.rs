@@ -15,8 +15,9 @@
 //! |---|---|---|
 //! | `running_workers` | gauge | workers that hold slots (the name is stock Arroyo's) |
 //! | `task_slots`, `free_slots` | gauge | capacity offered, and what of it is free |
+//! | `abandoned_workers` | gauge | workers that hold slots and that the controller has forgotten |
 //! | `reports_owed` | gauge | ends that the controller has not acknowledged |
-//! | `registered`, `draining`, `journal_healthy` | gauge | 1: yes, 0: no |
+//! | `registered`, `draining`, `journal_healthy`, `program_runnable` | gauge | 1: yes, 0: no |
 //! | `workers_started_total` | counter | workers whose program ran |
 //! | `worker_start_failures_total{reason}` | counter | StartWorkers that were answered with an error |
 //! | `workers_ended_total{how}` | counter | ends of workers |
@@ -95,10 +96,12 @@ impl Metrics {
         all.running_workers.set(number(view.live_workers as u64));
         all.task_slots.set(number(view.task_slots));
         all.free_slots.set(number(view.free_slots));
+        all.abandoned_workers.set(number(view.abandoned_workers as u64));
         all.reports_owed.set(number(view.reports_owed as u64));
         all.registered.set(view.registered.into());
         all.draining.set((view.mode == Mode::Draining).into());
         all.journal_healthy.set(view.journal_error.is_none().into());
+        all.program_runnable.set(view.program_error.is_none().into());
     }
 
     /// Counts what happened.
@@ -123,7 +126,7 @@ impl Metrics {
                 all.registrations.with_label_values(&[call_label(result)]).inc();
                 self.end_call(Lap::Register, "register");
             }
-            Event::HeartbeatAnswered(result) => {
+            Event::HeartbeatAnswered { result, .. } => {
                 all.heartbeats.with_label_values(&[call_label(result)]).inc();
                 self.end_call(Lap::Heartbeat, "heartbeat");
             }
@@ -136,7 +139,9 @@ impl Metrics {
             | Event::Shutdown(_)
             | Event::Adopted { .. }
             | Event::SignalFailed { .. }
-            | Event::Connected
+            | Event::ConnectionLost(_)
+            | Event::LateAnswer
+            | Event::ProgramChecked(_)
             | Event::JournalFailed(_)
             | Event::JournalRestored
             | Event::NotDurable(_)
@@ -165,7 +170,7 @@ impl Metrics {
                 all.workers_ended.with_label_values(&[exit_label(report.exit)]).inc();
             }
             Effect::Register(_) => self.begin(Lap::Register),
-            Effect::Heartbeat { .. } => self.begin(Lap::Heartbeat),
+            Effect::Heartbeat(_) => self.begin(Lap::Heartbeat),
             Effect::Report(report) => self.begin(Lap::Report(report.worker)),
             Effect::Reply { .. }
             | Effect::Spawn(_)
@@ -224,7 +229,7 @@ fn call_label(result: &Result<(), CallError>) -> &'static str {
     match result {
         Ok(()) => "ok",
         Err(CallError::NotFound) => "not_found",
-        Err(CallError::Failed(_)) => "failed",
+        Err(CallError::Failed(_) | CallError::NotConnected) => "failed",
     }
 }
 
@@ -240,11 +245,13 @@ fn start_label(error: &StartError) -> &'static str {
         StartError::WrongMachine(_) => "wrong_machine",
         StartError::StaleGeneration { .. } => "stale_generation",
         StartError::Superseded { .. } => "superseded",
+        StartError::Retried { .. } => "retried",
         StartError::NotEnoughSlots { .. } => "not_enough_slots",
         StartError::Draining => "draining",
         StartError::ShuttingDown => "shutting_down",
         StartError::JournalDown(_) => "journal_down",
-        StartError::SupersededStillAlive { .. } => "superseded_still_alive",
+        StartError::RoomNotFree { .. } => "room_not_free",
+        StartError::Forgotten => "forgotten",
         StartError::Spawn(_) => "spawn",
         StartError::NotRunning { .. } => "not_running",
         StartError::NeverRan => "never_ran",

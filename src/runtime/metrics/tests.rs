@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, num::NonZeroU64};
 use super::*;
 use crate::{
     ids::{Generation, JobId, MachineId, RequestId, WorkerId},
-    machine::{Dialect, Process, Registration, Report, Start, Wall, Workers},
+    machine::{Dialect, Heartbeat, Now, Process, Registration, Report, Start, Wall, Workers},
 };
 
 /// The value of one line of the text format.
@@ -42,8 +42,10 @@ fn view() -> View {
         last_contact: None,
         workers: Workers::default(),
         live_workers: 2,
+        abandoned_workers: 1,
         reports_owed: 3,
         journal_error: Some("disk full".into()),
+        program_error: Some("/bin/worker: No such file or directory".into()),
         started_at: Wall(0),
     }
 }
@@ -56,10 +58,12 @@ fn gauges_show_the_last_view() {
         ("running_workers", 2.0),
         ("task_slots", 16.0),
         ("free_slots", 5.0),
+        ("abandoned_workers", 1.0),
         ("reports_owed", 3.0),
         ("registered", 1.0),
         ("draining", 1.0),
         ("journal_healthy", 0.0),
+        ("program_runnable", 0.0),
     ] {
         assert_eq!(value(&metrics, &format!("arroyo_node_{name}")), expected, "{name}");
     }
@@ -105,8 +109,13 @@ async fn a_stop_is_timed_from_its_first_signal_to_the_end() {
 fn calls_to_the_controller_are_counted_by_result() {
     let metrics = Metrics::new();
     let worker = WorkerId(7);
-    let registration =
-        Registration { machine: MachineId::new("m"), task_slots: 1, address: String::new() };
+    let heartbeat = Heartbeat { sent: Now::default(), probe: true };
+    let registration = Registration {
+        machine: MachineId::new("m"),
+        task_slots: 1,
+        address: String::new(),
+        reconnect: true,
+    };
     let report = Report {
         machine: MachineId::new("m"),
         worker,
@@ -120,13 +129,14 @@ fn calls_to_the_controller_are_counted_by_result() {
     };
     for effect in [
         Effect::Register(registration),
-        Effect::Heartbeat { at: Wall(0) },
+        Effect::Heartbeat(heartbeat),
         Effect::Report(report.clone()),
     ] {
         metrics.observe_effect(&effect);
     }
     metrics.observe_event(&Event::Registered(Ok(())));
-    metrics.observe_event(&Event::HeartbeatAnswered(Err(CallError::NotFound)));
+    let result = Err(CallError::NotFound);
+    metrics.observe_event(&Event::HeartbeatAnswered { heartbeat, result });
     let failed = Err(CallError::Failed("refused".into()));
     metrics.observe_event(&Event::ReportAnswered { worker, result: failed });
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 
 use anyhow::{Context as _, anyhow, ensure};
 use rand::{TryRng as _, rngs::SysRng};
+use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -14,10 +15,10 @@ use tracing::{info, warn};
 use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
 use crate::{
     ids::{MachineId, WorkerId},
-    machine::{Event, Machine, Recovered, Report, Seed},
+    machine::{Machine, Recovered, Report, Seed},
     mailbox::{Events, mailbox},
     rpc::{
-        client::ControllerClient,
+        client::{ControllerClient, Notification},
         convert::worker_finished,
         service::{About, NodeService},
         wire::WorkerFinishedReq,
@@ -35,12 +36,14 @@ use crate::{
         output_limit::OutputLimit,
         ports::{Clock as _, Journal, Processes},
         process::{
-            InProcess, ProcessesConfig, raise_descriptor_limit,
+            InProcess, ProcessesConfig,
+            program::ProgramWatch,
+            raise_descriptor_limit,
             shim::{Known, ShimConfig, ShimProcesses},
         },
         standby::Standby,
         state_dir::{StateDir, boot_id, check_machine_id},
-        tls::{ClientTls, H2, Incoming, ServerTls, connector},
+        tls::{ClientTls, H2, Incoming, Reloading, ServerTls, connector},
     },
 };
 
@@ -58,13 +61,9 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
     notices.extend_from_slice(state.notices());
 
-    let server_tls = settings.server_tls.clone().map(|tls| tls.load(&[H2])).transpose();
-    let server_tls = server_tls.context("cannot serve the gRPC API over TLS")?.map(Arc::new);
-    let listener =
-        TcpListener::bind(settings.bind).await.with_context(|| explain_bind(settings.bind))?;
+    let server_tls = server_tls(&settings)?;
+    let (listener, listening) = bind(settings.bind).await?;
     let address = listener.local_addr()?;
-    // The same socket, for the standby.
-    let listening = listener.as_fd().try_clone_to_owned()?.into();
 
     let mut config = settings.machine.clone();
     config.machine = machine_id;
@@ -78,23 +77,20 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         warn!("{notice}");
     }
 
+    let program = ProgramWatch::start(settings.worker.program.clone(), mailbox.events())
+        .context("cannot start a thread that looks for the worker program")?;
     let client = controller_client(&settings, &config.machine, mailbox.events())?;
     let controller = GrpcController::new(client, mailbox.events());
     let machine = Machine::new(config, seed()?, recovered, now);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let metrics = Arc::new(Metrics::new());
-    let about = About {
-        version: env!("CARGO_PKG_VERSION").into(),
-        controller: settings.controller.clone(),
-        facts: vec![
-            ("address".into(), address.to_string()),
-            ("state directory".into(), state.path().display().to_string()),
-            ("worker".into(), settings.worker.program.display().to_string()),
-            ("gRPC API".into(), describe_tls(&settings).into()),
-        ],
-        notices: notices.iter().map(ToString::to_string).collect(),
+    let service = NodeService {
+        mailbox,
+        view,
+        dialect: settings.dialect,
+        stop_reply: settings.stop_reply,
+        about: Arc::new(about(&settings, &state, address, &notices)),
     };
-    let service = NodeService { mailbox, view, dialect: settings.dialect, about: Arc::new(about) };
     let journal = state.keep_name_before(journal);
     let (standby, journal) =
         Standby::start(listening, server_tls.clone(), service.clone(), journal)
@@ -111,11 +107,59 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         announce: announcer(settings.worker_finished),
     });
     let incoming = Incoming::new(listener, server_tls)?;
-    let start_limit = |limit| OutputLimit::start(output, limit, service.view.clone());
-    let output_limit = settings.output_limit.map(start_limit).transpose();
-    let output_limit =
-        output_limit.context("cannot start a thread that bounds the output of workers")?;
-    Ok(BoundNode { driver, service, incoming, address, metrics, output_limit, standby, state })
+    let output_limit = limit_output(settings.output_limit, output, &service)?;
+    Ok(BoundNode {
+        driver,
+        service,
+        incoming,
+        address,
+        metrics,
+        output_limit,
+        standby,
+        program,
+        state,
+    })
+}
+
+/// What a person wants to know of this agent besides its view.
+fn about(
+    settings: &NodeBuilder,
+    state: &StateDir,
+    address: SocketAddr,
+    notices: &[Notice],
+) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").into(),
+        controller: settings.controller.clone(),
+        facts: vec![
+            ("address".into(), address.to_string()),
+            ("state directory".into(), state.path().display().to_string()),
+            ("worker".into(), settings.worker.program.display().to_string()),
+            ("gRPC API".into(), describe_tls(settings).into()),
+        ],
+        notices: notices.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn limit_output(
+    limit: Option<u64>,
+    output: OutputDir,
+    service: &NodeService,
+) -> anyhow::Result<Option<OutputLimit>> {
+    let start = |limit| OutputLimit::start(output, limit, service.view.clone());
+    limit.map(start).transpose().context("cannot start a thread that bounds the output of workers")
+}
+
+fn server_tls(settings: &NodeBuilder) -> anyhow::Result<Option<Arc<Reloading<ServerConfig>>>> {
+    let tls = settings.server_tls.clone().map(|tls| tls.load(&[H2])).transpose();
+    Ok(tls.context("cannot serve the gRPC API over TLS")?.map(Arc::new))
+}
+
+/// The socket for the gRPC API; with it another handle of the same, for the standby.
+async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, std::net::TcpListener)> {
+    let listener = TcpListener::bind(address).await.with_context(|| explain_bind(address))?;
+    let same = listener.as_fd().try_clone_to_owned()?.into();
+    Ok((listener, same))
 }
 
 /// Where the controller is told to call.
@@ -238,8 +282,8 @@ fn controller_client(
         })?;
     let tls = settings.controller_tls.clone().map(ClientTls::load).transpose();
     let tls = tls.context("cannot call the controller over TLS")?.map(Arc::new);
-    let on_connect = move || events.send(Event::Connected);
-    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector(tls), on_connect))
+    let notify = move |notification: Notification| events.send(notification.into());
+    Ok(ControllerClient::new(machine.clone(), endpoint, settings.calls, connector(tls), notify))
 }
 
 fn describe_tls(settings: &NodeBuilder) -> &'static str {

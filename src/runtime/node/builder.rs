@@ -9,7 +9,11 @@ use super::NodeServer;
 use crate::{
     ids::MachineId,
     machine,
-    rpc::{client::CallSettings, convert::DialectPolicy, wire::WorkerFinishedReq},
+    rpc::{
+        client::CallSettings,
+        convert::{DialectPolicy, StopReply},
+        wire::WorkerFinishedReq,
+    },
     runtime::{
         process::WorkerCommand,
         tls::{ClientTls, ServerTls},
@@ -32,6 +36,7 @@ pub struct NodeBuilder {
     pub(super) journal: JournalKind,
     pub(super) output_limit: Option<u64>,
     pub(super) dialect: DialectPolicy,
+    pub(super) stop_reply: StopReply,
     pub(super) calls: CallSettings,
     pub(super) machine: machine::Config,
 }
@@ -71,6 +76,7 @@ impl Default for NodeBuilder {
             journal: JournalKind::Durable,
             output_limit: Some(DEFAULT_OUTPUT_LIMIT),
             dialect: DialectPolicy::default(),
+            stop_reply: StopReply::default(),
             calls: CallSettings::default(),
             machine: machine::Config::new(MachineId::new("")),
         }
@@ -177,6 +183,13 @@ impl NodeBuilder {
     /// In which dialect ends are reported. Default: each in that of its StartWorker.
     pub fn dialect(mut self, policy: DialectPolicy) -> Self {
         self.dialect = policy;
+        self
+    }
+
+    /// How a forced stop that is done is answered to a caller that does not say that it understands
+    /// a status. Default: as a stock controller needs it, with the error NOT_FOUND.
+    pub fn stop_reply(mut self, reply: StopReply) -> Self {
+        self.stop_reply = reply;
         self
     }
 

@@ -24,8 +24,8 @@ pub use builder::{
 };
 
 use super::{
-    driver::Driver, metrics::Metrics, output_limit::OutputLimit, shutdown::ShutdownGuard,
-    standby::Standby, state_dir::StateDir, tls::Incoming,
+    driver::Driver, metrics::Metrics, output_limit::OutputLimit, process::program::ProgramWatch,
+    shutdown::ShutdownGuard, standby::Standby, state_dir::StateDir, tls::Incoming,
 };
 use crate::{
     ids::MachineId,
@@ -115,6 +115,7 @@ pub struct BoundNode {
     /// Until the agent has ended.
     output_limit: Option<OutputLimit>,
     standby: Standby,
+    program: ProgramWatch,
     /// Keeps other agents out of the directory.
     state: StateDir,
 }
@@ -164,14 +165,15 @@ impl BoundNode {
         };
         let server = tokio::spawn(rpc::serve(self.service, self.incoming, stop_serving));
         let told = tokio::spawn(async move {
-            let how = shutdown_guard.told().await;
-            mailbox.shut_down(how);
+            loop {
+                mailbox.shut_down(shutdown_guard.told().await);
+            }
         });
-        let (driver, state) = (self.driver, self.state);
+        let (driver, state, program) = (self.driver, self.state, self.program);
         // A task of its own, so that it runs on the thread that serves, whoever awaits this.
         let driver = AbortOnDropHandle::new(tokio::spawn(async move {
             // Other agents are kept out for as long as this one may act.
-            let _state = state;
+            let (_state, _program) = (state, program);
             driver.run().await;
         }));
         let driven = driver.await;

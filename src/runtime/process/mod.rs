@@ -18,6 +18,7 @@ mod in_process;
 mod inspect;
 mod pidfd;
 mod procfs;
+pub mod program;
 mod recipe;
 pub mod shim;
 mod spawn;

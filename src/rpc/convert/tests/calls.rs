@@ -34,6 +34,7 @@ fn a_registration_offers_all_slots_at_the_address() {
         machine: MachineId::from("node-a"),
         task_slots: 16,
         address: "[fd00::7]:5118".into(),
+        reconnect: false,
     });
     let (machine_id, addr) = ("node-a".into(), "[fd00::7]:5118".into());
     assert_eq!(request, RegisterNodeReq { machine_id, task_slots: 16, addr });

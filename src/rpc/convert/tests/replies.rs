@@ -6,7 +6,7 @@ use tonic::Code;
 
 use crate::{
     ids::{Generation, JobId},
-    machine::{JournalDown, SpawnError, StartError, StartKey, StopStatus, WrongMachine},
+    machine::{Exit, JournalDown, SpawnError, StartError, StartKey, StopStatus, WrongMachine},
     rpc::{
         convert::{
             BadStart, bad_start_status, draining_status, start_status, stop_status,
@@ -34,11 +34,13 @@ fn told(error: &StartError) -> (Code, &'static [&'static str]) {
         StartError::WrongMachine(_) => (Code::FailedPrecondition, &["node-a", "node-b"]),
         StartError::StaleGeneration { .. } => (Code::FailedPrecondition, &["job", "6", "7"]),
         StartError::Superseded { .. } => (Code::FailedPrecondition, &["job", "6", "7"]),
+        StartError::Retried { .. } => (Code::FailedPrecondition, &["job", "7", "asked for again"]),
         StartError::NotEnoughSlots { .. } => (Code::ResourceExhausted, &["4", "3", "16"]),
         StartError::Draining => (Code::Unavailable, &["draining", "undrain"]),
         StartError::ShuttingDown => (Code::Unavailable, &["shutting down"]),
         StartError::JournalDown(_) => (Code::Unavailable, &["disk full"]),
-        StartError::SupersededStillAlive { .. } => (Code::Unavailable, &["job", "2"]),
+        StartError::RoomNotFree { .. } => (Code::Unavailable, &["job", "2", "try again"]),
+        StartError::Forgotten => (Code::Unavailable, &["forgotten", "try again"]),
         StartError::Spawn(_) => (Code::Internal, &["/bin/worker", "No such file"]),
         StartError::NotRunning { .. } => (Code::Unavailable, &["10s", "try again"]),
         StartError::NeverRan => (Code::Unavailable, &["never ran", "try again"]),
@@ -53,11 +55,13 @@ fn every_refused_start_has_its_code_and_says_why() {
         wrong_machine().into(),
         StartError::StaleGeneration { job: job(), asked, alive },
         StartError::Superseded { job: job(), asked, by },
+        StartError::Retried { job: job(), generation: by },
         StartError::NotEnoughSlots { asked: 4, free: 3, total: 16 },
         StartError::Draining,
         StartError::ShuttingDown,
         journal_down().into(),
-        StartError::SupersededStillAlive { job: job(), left: 2 },
+        StartError::RoomNotFree { job: job(), left: 2 },
+        StartError::Forgotten,
         SpawnError { program: "/bin/worker".into(), reason: "No such file".into() }.into(),
         StartError::NotRunning { wait: Duration::from_secs(10) },
         StartError::NeverRan,
@@ -89,8 +93,10 @@ fn draining_that_would_be_forgotten_says_that_it_is_in_force() {
 
 #[test]
 fn stops_have_the_numbers_of_the_contract() {
+    let stopped = |acknowledged| StopStatus::Stopped { exit: Some(Exit::Code(0)), acknowledged };
     for (status, expected, number) in [
-        (StopStatus::Stopped, StopWorkerStatus::Stopped, 1),
+        (stopped(true), StopWorkerStatus::Stopped, 1),
+        (stopped(false), StopWorkerStatus::Stopped, 1),
         (StopStatus::Failed, StopWorkerStatus::StopFailed, 2),
         (StopStatus::NotFound, StopWorkerStatus::NotFound, 3),
         (StopStatus::Stopping, StopWorkerStatus::Stopping, 4),

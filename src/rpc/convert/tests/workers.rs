@@ -26,6 +26,7 @@ fn starting() -> Worker {
         admitted_at: Wall(10),
         process: None,
         stop: None,
+        abandoned_at: None,
         end: None,
         reported_at: None,
     }
@@ -36,7 +37,7 @@ fn running() -> Worker {
 }
 
 fn ended(exit: Exit) -> Worker {
-    Worker { end: Some(End { exit, at: Wall(20) }), ..running() }
+    Worker { end: Some(End { exit, at: Wall(20), sequence: 3 }), ..running() }
 }
 
 fn expected(state: WorkerState) -> WorkerStatus {

@@ -62,10 +62,10 @@ fn a_newer_version_is_set_aside_with_its_log() {
     let dir = Dir::new();
     with_one_worker(&dir);
     let newer = sqlite(&dir.journal());
-    newer.execute_batch("PRAGMA user_version = 2").unwrap();
+    newer.execute_batch("PRAGMA user_version = 3").unwrap();
     assert!(log_length(&dir.journal()) > 0);
     let text = opens_anew(&dir);
-    assert!(text.contains("it has version 2, and this agent knows versions 1 to 1"), "{text}");
+    assert!(text.contains("it has version 3, and this agent knows versions 1 to 2"), "{text}");
     assert!(log_length(&dir.path(ASIDE)) > 0);
     drop(newer);
     // A downgrade is a detour: the newer agent still finds everything where the notice says.
@@ -73,7 +73,7 @@ fn a_newer_version_is_set_aside_with_its_log() {
     let version: i64 = aside.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
     let workers: i64 =
         aside.query_row("SELECT count(*) FROM worker", (), |row| row.get(0)).unwrap();
-    assert_eq!((version, workers), (2, 1));
+    assert_eq!((version, workers), (3, 1));
 }
 
 #[test]
@@ -167,6 +167,9 @@ fn a_row_that_makes_no_sense_does_not_hide_the_others() {
         "exit = 'code'",
         "pid = NULL",
         "kill_at = 5",
+        "abandoned_at = 5",
+        "abandoned_at = 'long ago'",
+        "end_sequence = 5",
         "worker_id = 'x'",
         "generation = generation + 1",
         "checksum = NULL",

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod disk;
 mod round_trip;
+mod versions;
 
 use std::{
     fs,
@@ -96,13 +97,14 @@ fn worker(id: u64) -> Worker {
         admitted_at: NOW,
         process: Some(Process { pid: 4711, start_time: 123_456 }),
         stop: None,
+        abandoned_at: None,
         end: None,
         reported_at: None,
     }
 }
 
 fn ended(id: u64) -> Worker {
-    Worker { end: Some(End { exit: Exit::Code(1), at: NOW }), ..worker(id) }
+    Worker { end: Some(End { exit: Exit::Code(1), at: NOW, sequence: 5 }), ..worker(id) }
 }
 
 fn writes<const N: usize>(workers: [Worker; N]) -> Commit {
@@ -175,7 +177,8 @@ prop_compose! {
         admitted_at in any_number(),
         process in option::of((any::<u32>(), any_number())),
         stop in option::of(option::of(any_number())),
-        end in option::of((any_exit(), any_number())),
+        abandoned_at in option::of(any_number()),
+        end in option::of((any_exit(), any_number(), any_number())),
         reported_at in option::of(any_number()),
     ) -> Worker {
         Worker {
@@ -184,7 +187,8 @@ prop_compose! {
             admitted_at: Wall(admitted_at),
             process: process.map(|(pid, start_time)| Process { pid, start_time }),
             stop: stop.map(|kill_at| Stop { kill_at: kill_at.map(Mono) }),
-            end: end.map(|(exit, at)| End { exit, at: Wall(at) }),
+            abandoned_at: abandoned_at.map(Mono),
+            end: end.map(|(exit, at, sequence)| End { exit, at: Wall(at), sequence }),
             // Nobody is reported who has not ended.
             reported_at: end.and(reported_at).map(Wall),
         }
@@ -199,6 +203,7 @@ prop_compose! {
                 3 => any_worker().prop_map(|worker| Record::Worker(worker.into())),
                 1 => (0_u64..6).prop_map(|id| Record::Forget(WorkerId(id))),
                 1 => any::<bool>().prop_map(Record::Draining),
+                1 => any_number().prop_map(|at| Record::KnownAt(Mono(at))),
             ],
             0..5,
         ),

@@ -37,14 +37,17 @@ proptest! {
         let (mut journal, ..) = open(&dir.journal());
         journal.commit(&writes([worker.clone()])).unwrap();
 
-        let (id, state, exit): (String, String, Option<String>) = sqlite(&dir.journal())
-            .query_row("SELECT worker_id, state, exit FROM worker_status", (), |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-            .unwrap();
+        let query = "SELECT worker_id, state, exit, abandoned FROM worker_status";
+        let (id, state, exit, abandoned): (String, String, Option<String>, bool) =
+            sqlite(&dir.journal())
+                .query_row(query, (), |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
+                .unwrap();
         prop_assert_eq!(id, worker.id.to_string());
         prop_assert_eq!(state, worker.phase().to_string());
         prop_assert_eq!(exit, worker.end.map(|end| end.exit.to_string()));
+        prop_assert_eq!(abandoned, worker.is_abandoned());
 
         let owed: bool = sqlite(&dir.journal())
             .query_row("SELECT count(*) FROM owed_report", (), |row| row.get(0))
@@ -98,7 +101,8 @@ fn a_commit_is_all_or_nothing() {
 #[test]
 fn workers_that_a_reboot_ended_are_lost() {
     let dir = Dir::new();
-    let stopping = Worker { stop: Some(Stop { kill_at: Some(Mono(7)) }), ..worker(2) };
+    let stop = Some(Stop { kill_at: Some(Mono(7)) });
+    let stopping = Worker { stop, abandoned_at: Some(Mono(6)), ..worker(2) };
     let (mut journal, ..) = open(&dir.journal());
     journal.commit(&writes([worker(1), stopping.clone(), ended(3)])).unwrap();
     drop(journal);
@@ -107,9 +111,9 @@ fn workers_that_a_reboot_ended_are_lost() {
         SqliteJournal::open(&dir.journal(), OTHER_BOOT, NOW, Checkpoints::Manual);
     assert_eq!(notices, []);
     assert_eq!(recovered.lost, [WorkerId(1), WorkerId(2)].into());
-    // That reading of the clock was the other boot's.
+    // Those readings of the clock were the other boot's.
     let stop = Some(Stop { kill_at: None });
-    let stopping = Worker { stop, ..stopping };
+    let stopping = Worker { stop, abandoned_at: None, ..stopping };
     assert_eq!(recovered.workers, [worker(1), stopping.clone(), ended(3)]);
 
     // Until its end is written, a lost worker stays lost, whatever else is written of it.

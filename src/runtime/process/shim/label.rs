@@ -77,6 +77,7 @@ pub(super) fn read(label: &[u8], process: Option<Process>) -> Option<Worker> {
         admitted_at: Wall(label.admitted_at),
         process,
         stop: None,
+        abandoned_at: None,
         end: None,
         reported_at: None,
     })
