@@ -163,11 +163,14 @@ impl Log {
         if std::mem::replace(&mut self.forgotten, true) {
             return;
         }
-        let live = self.view.as_ref().map_or(0, |view| view.live_workers);
-        warn!(
-            live_workers = live,
-            "the controller does not know this node: its workers are abandoned, registering again"
-        );
+        match self.view.as_ref().map_or(0, |view| view.live_workers) {
+            // As for a node that is new to it.
+            0 => info!("the controller does not know this node: registering"),
+            live => warn!(
+                live_workers = live,
+                "the controller does not know this node: its workers are abandoned, registering again"
+            ),
+        }
     }
 
     fn program_line(&mut self, result: &Result<(), Arc<str>>) {

@@ -37,7 +37,8 @@ pub(super) struct Job {
     pub(super) stopped: bool,
     /// The controller that knew it is gone, and the next one was not told.
     pub(super) abandoned: bool,
-    /// Workers up to this generation may be ended, since a later one was asked for.
+    /// Workers up to this generation may be ended: a later one was asked for, or the controller has
+    /// forgotten them.
     superseded: Generation,
 }
 
@@ -103,6 +104,20 @@ impl Ledger {
     pub(super) fn superseding(&mut self, job: &JobId, last: Generation) {
         if let Some(job) = self.jobs.get_mut(job) {
             job.superseded = job.superseded.max(last);
+        }
+    }
+
+    /// To be called before the controller loses its memory of the node: whatever runs there by then
+    /// is abandoned, and may be ended.
+    pub(super) fn forgetting(&mut self) {
+        for worker in self.workers.values() {
+            if let Some(job) = self.jobs.get_mut(&worker.job) {
+                // One more than was heard of: another may have been asked for at the last moment.
+                job.superseded = job.superseded.max(Generation(worker.generation.0 + 1));
+            }
+        }
+        for job in self.jobs.values_mut() {
+            job.superseded = job.superseded.max(Generation(1));
         }
     }
 

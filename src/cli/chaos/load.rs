@@ -73,7 +73,7 @@ fn spec(job: JobId, plan: &Plan, number: u64, last: Generation) -> JobSpec {
 }
 
 /// Tells a new controller of the jobs that the last one ran, as its database would; of some it does
-/// not, and their workers are to be left alone.
+/// not, and nobody asks for their workers any more.
 pub(super) fn resubmit(town: &Town, books: &Snapshot, dice: &mut Dice) {
     for (id, job) in &books.jobs {
         let mut ledger = town.ledger();

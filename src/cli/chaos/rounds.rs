@@ -148,11 +148,13 @@ impl Rounds {
                 agent::kill_shim(&self.town);
             }
             Fault::RestartController => {
+                self.town.ledger().forgetting();
                 let books = self.town.control.kill().await;
                 self.pause(300).await;
                 self.restore_controller(books).await?;
             }
             Fault::KillAgentAndController => {
+                self.town.ledger().forgetting();
                 let books = self.town.control.kill().await;
                 // Meanwhile workers end that nobody can be told of.
                 self.pause(500).await;
@@ -166,6 +168,7 @@ impl Rounds {
             Fault::PauseAgent | Fault::PauseAgentKillShim => self.pause_agent(fault).await?,
             Fault::PauseShim | Fault::PauseShimKillAgent => self.pause_shim(fault).await?,
             Fault::ForgetNode => {
+                self.town.ledger().forgetting();
                 let machine = &self.town.machine;
                 self.town.control.with(|controller| controller.forget_node(machine));
             }
