@@ -105,8 +105,8 @@ fn a_registration_of_a_known_node_says_nothing_new() {
     agent.connection_lost(Loss::Broken);
     agent.advance_to_heartbeat();
     let probed = agent.now.mono;
-    agent.known();
     agent.advance(secs(3));
+    agent.known();
     agent.registered();
     agent.pass_to(probed + secs(31));
     assert!(!is_certain(&mut agent, worker), "it may have gone to another one");

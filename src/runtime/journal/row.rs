@@ -353,4 +353,22 @@ mod tests {
         let reported = altered(17, Value::Integer(1));
         assert!(matches!(reported, Err(RowError::Column("reported_at"))));
     }
+
+    #[test]
+    fn who_is_alive_has_no_place_among_the_ends() {
+        let ended = altered(19, Value::Integer(1));
+        assert!(matches!(ended, Err(RowError::Column("end_sequence"))));
+        let unknown = altered(19, Value::Integer(0));
+        assert!(matches!(unknown, Err(RowError::Form)), "zero is written as NULL");
+    }
+
+    #[test]
+    fn a_time_of_being_abandoned_is_a_number() {
+        let abandoned = altered(18, Value::Integer(5)).unwrap().worker.abandoned_at;
+        assert_eq!(abandoned, Some(Mono(5)));
+        for other in [text("long ago"), Value::Integer(-1), Value::Real(0.5)] {
+            let read = altered(18, other.clone());
+            assert!(matches!(read, Err(RowError::Column("abandoned_at"))), "{other:?}");
+        }
+    }
 }

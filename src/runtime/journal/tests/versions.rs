@@ -218,6 +218,22 @@ fn when_a_worker_was_abandoned_and_in_which_order_workers_ended_is_kept() {
 }
 
 #[test]
+fn a_value_that_moved_to_another_of_the_new_columns_is_not_believed() {
+    let dir = Dir::new();
+    let (mut journal, ..) = open(&dir.journal());
+    journal.commit(&writes([worker(1), ended(2)])).unwrap();
+    drop(journal);
+    sqlite(&dir.journal())
+        .execute_batch(
+            "UPDATE worker SET abandoned_at = end_sequence, end_sequence = NULL
+             WHERE worker_id = '2'",
+        )
+        .unwrap();
+    let (_journal, recovered, notices) = open(&dir.journal());
+    assert_eq!((ids(&recovered), notices.len()), (vec![1], 1));
+}
+
+#[test]
 fn an_operator_sees_who_is_abandoned_and_owed_reports_in_order() {
     let dir = Dir::new();
     let end = |sequence| Some(End { exit: Exit::Code(0), at: NOW, sequence });
