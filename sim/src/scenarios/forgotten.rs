@@ -95,6 +95,34 @@ pub(super) const PAUSED: Scenario = Scenario {
     },
 };
 
+/// The same, and the agent is killed while its worker is abandoned. The next agent knows that no
+/// controller counts the worker: it makes room for the first job that needs it.
+pub(super) const ABANDONED_OVER_A_RESTART: Scenario = Scenario {
+    name: "abandoned-over-a-restart",
+    plan: || {
+        let mut plan = nothing_happens();
+        plan.trouble_ms = 70_000;
+        plan.deeds.extend([
+            at(10_000, Deed::Fault(Fault::Pause { agent: 0, ms: 40_000 })),
+            // It never fits; that it waits has the controller look for silent nodes.
+            at(11_000, submit("waits", 5)),
+            at(56_000, Deed::Fault(Fault::Kill { agent: 0, ms: 500 })),
+            at(60_000, submit("other", 4)),
+        ]);
+        plan
+    },
+    story: |story| {
+        let worker = story.worker("job", 1)?;
+        let back = story
+            .after("it is told", |fact| *fact == Fact::ToldForgotten)?
+            .after("the agent is killed", |fact| matches!(fact, Fact::AgentGone(_)))?
+            .after("the next one begins", |fact| matches!(fact, Fact::AgentBegan { .. }))?;
+        story.until(back).untouched(worker)?;
+        back.after("it makes room", is_killed(worker))?.once_it_runs("other", 1)?;
+        story.never("a start was refused", is_refused)
+    },
+};
+
 /// One of two nodes cannot be reached when a job is started. The worker on the other counts for
 /// nothing any more, and 0.15 tries again under the same run until both nodes are there.
 pub(super) const SAME_RUN_AGAIN: Scenario = Scenario {

@@ -35,6 +35,7 @@ pub const ALL: &[Scenario] = &[
     forgotten::HEARTBEAT_NOT_FOUND,
     forgotten::EMPTY_BOOKS,
     forgotten::PAUSED,
+    forgotten::ABANDONED_OVER_A_RESTART,
     forgotten::SAME_RUN_AGAIN,
     quirks::RESTART_BEFORE_EXPIRY,
     quirks::NEWER_GENERATION_ON_A_FULL_NODE,

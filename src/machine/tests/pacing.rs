@@ -101,18 +101,18 @@ fn a_report_that_costs_the_connection_each_time_lets_others_through() {
 
 #[test]
 fn a_report_that_failed_once_or_twice_goes_with_the_next_connection() {
-    let mut agent = Agent::new();
-    let worker = agent.run(start("job", 1, 1));
-    agent.exited(worker, Exit::Code(0));
-    agent.report_refused(worker);
-    agent.advance(millis(100));
-    agent.report_refused(worker);
-    let (due, _) = agent.machine.next_timeout().expect("its backoff ends");
-    agent.controller_away();
-    agent.give(Event::LateAnswer);
-    agent.registered();
-    assert!(agent.now.mono < due);
-    assert_eq!(agent.reports().len(), 3);
+    for seed in 0..20 {
+        let mut agent = Agent::unregistered_with_seed([seed; 32]);
+        agent.registered();
+        let [first, other] = ["first", "other"].map(|job| agent.run(start(job, 1, 1)));
+        agent.exited(first, Exit::Code(0));
+        agent.report_refused(first);
+        assert_eq!(next_report(&mut agent), first);
+        agent.report_refused(first);
+        agent.connection_lost(Loss::Closed);
+        agent.exited(other, Exit::Code(0));
+        assert_eq!(next_report(&mut agent), first, "whether its own backoff is over or not");
+    }
 }
 
 /// An agent that owes so many reports, from the agent before it.
