@@ -10,6 +10,8 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["ids"],
     &["machine"],
+    &["supervisor"],
+    &["shim"],
     &["mailbox"],
     &["rpc"],
     &["runtime"],

@@ -5,11 +5,11 @@
 use arroyo_node::{
     ids::{MachineId, WorkerId},
     machine::{Config, Effects, Event, Exit, Machine, Mono, Now, Process, Recovered, Wall, Worker},
-    runtime::process::shim::{
+    shim::{
         Known, payload,
         protocol::{
-            Answer, Ask, ExitStatus, Hello, KnownWorker, LOWEST_VERSION, Tell, VERSION,
-            decode_answer, decode_request, negotiate,
+            ExitStatus, Hello, KnownWorker, LOWEST_VERSION, RequestKind, Response, ResponseKind,
+            VERSION, decode_request, decode_response, negotiate,
         },
     },
 };
@@ -19,13 +19,13 @@ use prost::Message;
 pub fn shim_protocol(bytes: &[u8]) {
     if let Ok(request) = decode_request(bytes) {
         assert_eq!(decode_request(&request.encode_to_vec()), Ok(request.clone()));
-        if let Some(Ask::Hello(hello)) = request.ask {
+        if let Some(RequestKind::Hello(hello)) = request.kind {
             version(hello);
         }
     }
-    if let Ok(answer) = decode_answer(bytes) {
-        assert_eq!(decode_answer(&answer.encode_to_vec()), Ok(answer.clone()));
-        told(answer);
+    if let Ok(response) = decode_response(bytes) {
+        assert_eq!(decode_response(&response.encode_to_vec()), Ok(response.clone()));
+        told(response);
     }
     spawn(bytes);
     let process = Process { pid: 4_711, start_time: 123_456 };
@@ -42,38 +42,40 @@ fn version(hello: Hello) {
     }
 }
 
-fn told(answer: Answer) {
-    match answer.tell {
-        Some(Tell::Known(known)) => {
+fn told(response: Response) {
+    match response.kind {
+        Some(ResponseKind::Known(known)) => {
             known.exit.into_iter().for_each(end);
             recover(&Known::from(known));
         }
-        Some(Tell::Exited(exited)) => exited.exit.into_iter().for_each(end),
+        Some(ResponseKind::Exited(exited)) => exited.exit.into_iter().for_each(end),
         _ => {}
     }
 }
 
 /// Unknown is never read as success.
 fn end(status: ExitStatus) {
-    let success = ExitStatus { code: Some(0), signal: None };
+    let success = ExitStatus { code: Some(0), signal: None, out_of_memory: false };
     assert_eq!(Exit::from(status) == Exit::Code(0), status == success);
 }
 
 /// What is read of a payload is what is read of it again, and no longer than it was.
 fn spawn(bytes: &[u8]) {
-    let Ok((image, label)) = payload::read(bytes) else { return };
-    let lists = [&image.candidates, &image.argv, &image.envp];
-    let strings = lists.into_iter().flatten().chain(&image.cwd);
+    let Ok((spec, label)) = payload::read(bytes) else { return };
+    let lists = [&spec.candidates, &spec.argv, &spec.envp];
+    let output = spec.output.iter().flat_map(|files| [&files.dir, &files.stdout, &files.stderr]);
+    let strings = lists.into_iter().flatten().chain(&spec.cwd).chain(&spec.group).chain(output);
     let length: usize = strings.map(|string| string.count_bytes()).sum();
     assert!(length + label.len() <= bytes.len());
-    let written = payload::write(&image, label.clone());
-    assert_eq!(payload::read(&written).ok(), Some((image, label)));
+    let written = payload::write(&spec, label.clone());
+    assert_eq!(payload::read(&written).ok(), Some((spec, label)));
 }
 
 /// The machine takes over a worker that only the shim knows.
 fn recover(known: &Known) {
     let Some(worker) = known.worker() else { return };
-    assert_eq!((worker.id, worker.process), (known.worker, Some(known.process)));
+    let process = (!known.loading).then_some(known.process);
+    assert_eq!((worker.id, worker.process), (known.worker, process));
     let Worker { id, process, .. } = worker;
     let recovered =
         Recovered { unwritten: [id].into(), workers: vec![worker], ..Recovered::default() };

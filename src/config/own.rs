@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     size::Size,
-    values::{AbandonedPolicySetting, Auto, DialectSetting, Optionally, StopReplySetting, Time},
+    values::{
+        AbandonedPolicySetting, Auto, CgroupSetting, DialectSetting, Optionally, StopReplySetting,
+        Time,
+    },
 };
 use crate::{
     machine::{AbandonedPolicy, Backoff, Config, SHORTEST_FENCE},
@@ -42,6 +45,8 @@ pub struct Own {
     pub fence_after: Optionally,
     /// Let a process of its own be the parent of the workers.
     pub shim: bool,
+    /// Whether each worker has a cgroup of its own.
+    pub cgroup: CgroupSetting,
     /// What becomes of workers that the controller has forgotten.
     pub abandoned: Abandoned,
     /// What is run as a worker.
@@ -166,6 +171,7 @@ impl Default for Own {
             spawn_wait: Time(machine.spawn_wait),
             fence_after: Optionally(machine.fence_after.map(Time)),
             shim: true,
+            cgroup: CgroupSetting::default(),
             abandoned: Abandoned::default(),
             worker: Worker::default(),
             output: Output::default(),

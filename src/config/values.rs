@@ -17,6 +17,7 @@ use serde::{
 use crate::{
     machine::Dialect,
     rpc::convert::{DialectPolicy, StopReply},
+    runtime::cgroup,
 };
 
 /// A length of time, written `5s`, `100ms`, `1h 30m`.
@@ -196,6 +197,29 @@ impl From<StopReplySetting> for StopReply {
         match setting {
             StopReplySetting::Stock => StopReply::Stock,
             StopReplySetting::Status => StopReply::Status,
+        }
+    }
+}
+
+/// Whether each worker has a cgroup of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupSetting {
+    /// Where a writable cgroup v2 is delegated to the agent.
+    #[default]
+    Auto,
+    /// Or the agent does not start.
+    Required,
+    /// Never.
+    Off,
+}
+
+impl From<CgroupSetting> for cgroup::Mode {
+    fn from(setting: CgroupSetting) -> Self {
+        match setting {
+            CgroupSetting::Auto => Self::Auto,
+            CgroupSetting::Required => Self::Required,
+            CgroupSetting::Off => Self::Off,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The world around the machine: the driver and the ports it works through.
 
 mod address;
+pub mod cgroup;
 pub mod clock;
 pub mod controller;
 pub mod driver;

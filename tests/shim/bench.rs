@@ -20,9 +20,10 @@ use arroyo_node::{
         ports::{Events, Processes as _},
         process::{
             ProcessesConfig, WorkerCommand,
-            shim::{Known, ShimConfig, ShimProcesses},
+            shim::{ShimConfig, ShimProcesses},
         },
     },
+    shim::Known,
 };
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
@@ -66,12 +67,13 @@ impl Bench {
             runtime: None,
             port: None,
             known: Vec::new(),
-            config: ProcessesConfig { command, output },
+            config: ProcessesConfig { command, output, groups: None },
             shim: ShimConfig {
                 state_dir: temp.path().to_owned(),
                 program: env!("CARGO_BIN_EXE_arroyo-node").into(),
                 args: ["shim", "--linger", "200ms"].map(str::to_owned).into(),
-                patience: Duration::from_secs(10),
+                groups: None,
+                timeout: Duration::from_secs(10),
             },
             sender,
             events,

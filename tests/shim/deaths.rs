@@ -159,7 +159,7 @@ fn spawns_fail_while_no_shim_can_be_started() {
 fn a_shim_that_hangs_for_good_is_replaced() {
     let mut bench = Bench::new();
     bench.disconnect();
-    bench.shim.patience = Duration::from_secs(1);
+    bench.shim.timeout = Duration::from_secs(1);
     bench.connect();
     let (lives, process) = bench.start(&format!("{WAIT_FOR_GO}; exit 9"));
     let (killed, _) = bench.start("exec sleep 600");

@@ -5,10 +5,8 @@ use std::{collections::BTreeSet, fs};
 use super::bench::*;
 use arroyo_node::{
     machine::{Event, Exit, Signal},
-    runtime::{
-        ports::Processes as _,
-        process::{WorkerCommand, shim::ShimError},
-    },
+    runtime::{ports::Processes as _, process::WorkerCommand},
+    shim::ShimError,
 };
 
 #[test]
@@ -202,15 +200,16 @@ fn a_shim_that_cannot_be_started_is_an_error_that_names_it() {
             .map(drop)
     };
     let error = start("/no/such/program").unwrap_err();
-    assert!(matches!(&error, ShimError::Start { .. }));
+    assert!(matches!(&error, ShimError::Start(_)));
     assert!(error.to_string().contains("/no/such/program"), "{error}");
     let error = start("/bin/false").unwrap_err();
-    assert!(error.to_string().contains("code 1"), "{error}");
+    assert!(error.to_string().contains("exit status: 1"), "{error}");
 }
 
 fn bench_config(dir: &std::path::Path) -> arroyo_node::runtime::process::ProcessesConfig {
     arroyo_node::runtime::process::ProcessesConfig {
         command: WorkerCommand::new("/bin/true"),
         output: arroyo_node::runtime::output::OutputDir::create(dir.join("output")).unwrap(),
+        groups: None,
     }
 }

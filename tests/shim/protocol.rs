@@ -8,10 +8,8 @@ use std::{
 
 use arroyo_node::{
     machine::{Event, Exit, Signal},
-    runtime::{
-        ports::Processes as _,
-        process::shim::protocol::{self, Answer, Ask, Hello, Request, Tell},
-    },
+    runtime::ports::Processes as _,
+    shim::protocol::{self, Hello, Request, RequestKind, Response, ResponseKind},
 };
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, sendmsg, setsockopt,
@@ -39,8 +37,8 @@ impl Raw {
     }
 
     /// `None`: the shim has closed the connection.
-    fn hear(&self) -> Option<Tell> {
-        let mut buffer = vec![0; protocol::LONGEST];
+    fn hear(&self) -> Option<ResponseKind> {
+        let mut buffer = vec![0; protocol::MAX_DATAGRAM];
         let mut bytes = [IoSliceMut::new(&mut buffer)];
         let fd = self.0.as_raw_fd();
         let length = match recvmsg::<UnixAddr>(fd, &mut bytes, None, MsgFlags::empty()) {
@@ -48,14 +46,14 @@ impl Raw {
             Err(nix::Error::ECONNRESET) => 0,
             Err(error) => panic!("{error}"),
         };
-        let answer: Option<Answer> =
-            (length > 0).then(|| protocol::decode_answer(&buffer[..length]).unwrap());
-        answer.and_then(|answer| answer.tell)
+        let answer: Option<Response> =
+            (length > 0).then(|| protocol::decode_response(&buffer[..length]).unwrap());
+        answer.and_then(|answer| answer.kind)
     }
 }
 
-fn encode(ask: Ask) -> Vec<u8> {
-    Request::from(ask).encode_to_vec()
+fn encode(kind: RequestKind) -> Vec<u8> {
+    Request::from(kind).encode_to_vec()
 }
 
 /// Field 1000, a varint: nothing that this version knows.
@@ -70,11 +68,11 @@ fn an_agent_of_the_next_version_takes_over() {
     let next = Raw::connect(bench.temp.path());
     let hello =
         Hello { version: protocol::VERSION + 1, lowest: protocol::VERSION, capabilities: 1 };
-    let mut hello = encode(Ask::Hello(hello));
+    let mut hello = encode(RequestKind::Hello(hello));
     hello.extend(UNKNOWN_FIELD);
     next.say(&hello);
     match next.hear() {
-        Some(Tell::Welcome(welcome)) => {
+        Some(ResponseKind::Welcome(welcome)) => {
             assert_eq!(welcome.version, protocol::VERSION);
             assert_eq!(Some(welcome.pid), parent(process.pid));
         }
@@ -82,18 +80,18 @@ fn an_agent_of_the_next_version_takes_over() {
     }
     // A kind of request that this version does not have.
     next.say(&UNKNOWN_FIELD);
-    assert!(matches!(next.hear(), Some(Tell::Unsupported(_))));
-    next.say(&encode(Ask::List(protocol::List {})));
+    assert!(matches!(next.hear(), Some(ResponseKind::Unsupported(_))));
+    next.say(&encode(RequestKind::List(protocol::List {})));
     match next.hear() {
-        Some(Tell::Known(known)) => {
+        Some(ResponseKind::Known(known)) => {
             assert_eq!((known.worker, known.pid), (worker.0, process.pid));
         }
         other => panic!("{other:?} instead of the worker"),
     }
-    next.say(&encode(Ask::Signal(protocol::SignalWorker { worker: worker.0, kill: true })));
-    assert!(matches!(next.hear(), Some(Tell::ListEnd(_))));
+    next.say(&encode(RequestKind::Signal(protocol::SignalWorker { worker: worker.0, kill: true })));
+    assert!(matches!(next.hear(), Some(ResponseKind::ListEnd(_))));
     match next.hear() {
-        Some(Tell::Exited(exited)) => assert_eq!(exited.exit.unwrap().signal, Some(9)),
+        Some(ResponseKind::Exited(exited)) => assert_eq!(exited.exit.unwrap().signal, Some(9)),
         other => panic!("{other:?} instead of the end"),
     }
     drop(next);
@@ -121,9 +119,11 @@ fn no_common_version_is_refused_with_words() {
     bench.disconnect();
     let later = Raw::connect(bench.temp.path());
     let version = protocol::VERSION + 2;
-    later.say(&encode(Ask::Hello(Hello { version, lowest: version, capabilities: 0 })));
+    later.say(&encode(RequestKind::Hello(Hello { version, lowest: version, capabilities: 0 })));
     match later.hear() {
-        Some(Tell::Refused(refused)) => assert!(refused.reason.contains("version"), "{refused:?}"),
+        Some(ResponseKind::Refused(refused)) => {
+            assert!(refused.reason.contains("version"), "{refused:?}")
+        }
         other => panic!("{other:?} instead of a refusal"),
     }
     assert_eq!(later.hear(), None);
@@ -135,15 +135,15 @@ fn nothing_is_done_before_a_hello_and_nonsense_ends_the_connection() {
     let (worker, process) = bench.start("exec sleep 600");
     bench.disconnect();
     let rude = Raw::connect(bench.temp.path());
-    rude.say(&encode(Ask::Signal(protocol::SignalWorker { worker: worker.0, kill: true })));
-    assert!(matches!(rude.hear(), Some(Tell::Refused(_))));
+    rude.say(&encode(RequestKind::Signal(protocol::SignalWorker { worker: worker.0, kill: true })));
+    assert!(matches!(rude.hear(), Some(ResponseKind::Refused(_))));
     assert_eq!(rude.hear(), None);
 
     let nonsense = Raw::connect(bench.temp.path());
     nonsense.say(&[0xff; 100]);
     assert_eq!(nonsense.hear(), None);
     let huge = Raw::connect(bench.temp.path());
-    huge.say(&vec![0; protocol::LONGEST + 1]);
+    huge.say(&vec![0; protocol::MAX_DATAGRAM + 1]);
     assert_eq!(huge.hear(), None);
 
     bench.connect();
@@ -152,19 +152,22 @@ fn nothing_is_done_before_a_hello_and_nonsense_ends_the_connection() {
 }
 
 #[test]
-fn a_spawn_without_its_descriptors_fails() {
+fn a_spawn_that_names_no_program_fails() {
     let mut bench = Bench::new();
     // Without a worker the shim would end with its last agent.
     bench.start("exec sleep 600");
     bench.disconnect();
     let raw = Raw::connect(bench.temp.path());
     let hello = Hello { version: protocol::VERSION, lowest: 1, capabilities: 0 };
-    raw.say(&encode(Ask::Hello(hello)));
-    assert!(matches!(raw.hear(), Some(Tell::Welcome(_))));
-    raw.say(&encode(Ask::Spawn(protocol::Spawn { worker: 1, payload: Vec::new() })));
-    match raw.hear() {
-        Some(Tell::SpawnFailed(failed)) => assert!(failed.reason.contains("3 descriptors")),
-        other => panic!("{other:?} instead of a failure"),
+    raw.say(&encode(RequestKind::Hello(hello)));
+    assert!(matches!(raw.hear(), Some(ResponseKind::Welcome(_))));
+    for payload in [Vec::new(), vec![0xff; 10]] {
+        let spawn = protocol::Spawn { worker: 1, payload, more: false };
+        raw.say(&encode(RequestKind::Spawn(spawn)));
+        match raw.hear() {
+            Some(ResponseKind::SpawnFailed(failed)) => assert_eq!(failed.worker, 1),
+            other => panic!("{other:?} instead of a failure"),
+        }
     }
     drop(raw);
     bench.connect();

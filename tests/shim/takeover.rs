@@ -221,7 +221,7 @@ fn a_shim_that_does_not_answer_the_next_agent_is_replaced_and_its_workers_live()
         .spawn()
         .unwrap();
     bench.disconnect();
-    bench.shim.patience = Duration::from_millis(1_500);
+    bench.shim.timeout = Duration::from_millis(1_500);
     bench.connect();
     assert_eq!(bench.known, [], "the new one knows nobody");
     assert!(!is_alive(hung) && is_alive(process));

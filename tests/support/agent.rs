@@ -157,6 +157,18 @@ impl Drop for Home {
         // starting has no mark yet.
         let marked = || self.mark.alive().into_iter().map(|marked| marked.process);
         processes::kill_until_none_is_left(|| self.shims().chain(marked()).collect());
+        remove_groups(&self.machine);
+    }
+}
+
+/// Removes the cgroups that the workers of this machine had, wherever cgroup v2 is mounted.
+fn remove_groups(machine: &str) {
+    for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let workers = Path::new(mount).join(format!("arroyo-node-{machine}"));
+        for group in fs::read_dir(&workers).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(group.path());
+        }
+        let _ = fs::remove_dir(workers);
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) fn builder(
             keepalive: (own.calls.keepalive_every.0, own.calls.keepalive_patience.0),
         })
         .stop_reply(own.stop_reply.into())
+        .cgroup(own.cgroup.into())
         .machine(|config| own.apply_to(config, stock.workers_outlive_controller()));
     if let Some(id) = &stock.node.id {
         builder = builder.machine_id(MachineId::new(id));

@@ -59,6 +59,9 @@ pub struct Args {
     /// Be the parent of the workers, without a shim: their exit statuses are lost with the agent
     #[arg(long)]
     no_shim: bool,
+    /// Give each worker a cgroup of its own: auto, required or off [default: auto]
+    #[arg(long, value_name = "MODE")]
+    cgroup: Option<String>,
 }
 
 impl Args {
@@ -88,6 +91,7 @@ impl Args {
             ("--kill-after", "kill-after", time(&self.kill_after)),
             ("--shutdown-kill-after", "shutdown.kill-after", time(&self.shutdown_kill_after)),
             ("--no-shim", "shim", self.no_shim.then(|| Value::from(false))),
+            ("--cgroup", "cgroup", text(&self.cgroup)),
         ];
         let stock = stock.into_iter().map(|flag| (Whose::Stock, flag));
         let all = stock.chain(own.into_iter().map(|flag| (Whose::Own, flag)));

@@ -1,6 +1,6 @@
 //! Putting an agent together, in the order in which a start can fail.
 
-use std::{collections::BTreeSet, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, os::fd::AsFd as _, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, anyhow, ensure};
 use rand::{TryRng as _, rngs::SysRng};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{BoundNode, JournalKind, NodeBuilder, Supervision};
 use crate::{
     ids::{MachineId, WorkerId},
-    machine::{Machine, Recovered, Report, Seed},
+    machine::{self, Machine, Recovered, Report, Seed},
     mailbox::{Events, mailbox},
     rpc::{
         client::{ControllerClient, Notification},
@@ -26,6 +26,7 @@ use crate::{
     runtime::{
         Notice,
         address::{advertised, can_be_called},
+        cgroup::{self, Discovery, Group, Role},
         clock::SystemClock,
         controller::GrpcController,
         driver::{Driver, Parts},
@@ -39,12 +40,13 @@ use crate::{
             InProcess, ProcessesConfig,
             program::ProgramWatch,
             raise_descriptor_limit,
-            shim::{Known, ShimConfig, ShimProcesses},
+            shim::{ShimConfig, ShimProcesses},
         },
         standby::Standby,
         state_dir::{StateDir, boot_id, check_machine_id},
         tls::{ClientTls, H2, Incoming, Reloading, ServerTls, connector},
     },
+    shim::Known,
 };
 
 pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode> {
@@ -56,7 +58,11 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let (mailbox, inbox) = mailbox();
     let output = OutputDir::create(state.output())
         .with_context(|| format!("cannot make {}", state.output().display()))?;
-    let (processes, known) = supervise(&settings, &state, output.clone(), mailbox.events()).await?;
+    // Before anything is started: children stay in the cgroup that they were started in.
+    let (groups, cgroup) = find_groups(&settings, &state)?;
+    let config =
+        ProcessesConfig { command: settings.worker.clone(), output: output.clone(), groups };
+    let (processes, known) = supervise(&settings, &state, config, mailbox.events()).await?;
     recover_from_shim(&mut recovered, &known, &mut notices);
     let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
     notices.extend_from_slice(state.notices());
@@ -68,11 +74,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let mut config = settings.machine.clone();
     config.machine = machine_id;
     config.address = address_to_call(settings.advertise.as_deref(), address)?;
-    info!(
-        machine_id = %config.machine, %address, advertised = config.address,
-        controller = settings.controller, state_dir = %state.path().display(),
-        task_slots = config.task_slots, worker = %settings.worker.program.display(), "bound"
-    );
+    log_bound(&settings, &state, &config, address, &cgroup);
     for notice in &notices {
         warn!("{notice}");
     }
@@ -89,7 +91,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         view,
         dialect: settings.dialect,
         stop_reply: settings.stop_reply,
-        about: Arc::new(about(&settings, &state, address, &notices)),
+        about: Arc::new(about(&settings, &state, address, cgroup, &notices)),
     };
     let journal = state.keep_name_before(journal);
     let (standby, journal) =
@@ -121,11 +123,27 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     })
 }
 
+fn log_bound(
+    settings: &NodeBuilder,
+    state: &StateDir,
+    config: &machine::Config,
+    address: SocketAddr,
+    cgroup: &str,
+) {
+    info!(
+        machine_id = %config.machine, %address, advertised = config.address,
+        controller = settings.controller, state_dir = %state.path().display(),
+        task_slots = config.task_slots, worker = %settings.worker.program.display(), cgroup,
+        "bound"
+    );
+}
+
 /// What a person wants to know of this agent besides its view.
 fn about(
     settings: &NodeBuilder,
     state: &StateDir,
     address: SocketAddr,
+    cgroup: String,
     notices: &[Notice],
 ) -> About {
     About {
@@ -135,6 +153,7 @@ fn about(
             ("address".into(), address.to_string()),
             ("state directory".into(), state.path().display().to_string()),
             ("worker".into(), settings.worker.program.display().to_string()),
+            ("cgroups".into(), cgroup),
             ("gRPC API".into(), describe_tls(settings).into()),
         ],
         notices: notices.iter().map(ToString::to_string).collect(),
@@ -218,18 +237,51 @@ fn open_journal(
     }
 }
 
+/// The cgroup below which each worker has its own, if they have; and what to say of it.
+fn find_groups(
+    settings: &NodeBuilder,
+    state: &StateDir,
+) -> anyhow::Result<(Option<PathBuf>, String)> {
+    // The name that this agent is going to have: the next one looks for its workers under it.
+    let name = settings.machine_id.as_ref().unwrap_or(state.machine_id()).as_str();
+    let found = cgroup::discover(&cgroup::Host::default(), settings.cgroup, name, Role::Agent);
+    let found = found.context("workers cannot have cgroups; --cgroup auto goes on without")?;
+    Ok(match found {
+        Discovery::Ready(subtree) => {
+            let workers = subtree.workers().to_owned();
+            remove_stale_groups(&subtree);
+            let mut text = format!("one per worker in {}", workers.display());
+            for note in subtree.notes() {
+                text.push_str("; ");
+                text.push_str(note);
+            }
+            (Some(workers), text)
+        }
+        Discovery::Without(reason) => (None, format!("none: {reason}")),
+    })
+}
+
+/// A supervisor that was killed leaves the cgroups of workers that ended meanwhile.
+fn remove_stale_groups(subtree: &cgroup::Subtree) {
+    for worker in subtree.list().unwrap_or_default() {
+        // What holds a process cannot be removed.
+        if let Ok(Some(group)) = Group::open(subtree.workers(), &worker) {
+            let _ = group.remove();
+        }
+    }
+}
+
 /// The parent of the workers, and what it knows of workers that are alive or have ended.
 async fn supervise(
     settings: &NodeBuilder,
     state: &StateDir,
-    output: OutputDir,
+    config: ProcessesConfig,
     events: Events,
 ) -> anyhow::Result<(Box<dyn Processes>, Vec<Known>)> {
-    let config = ProcessesConfig { command: settings.worker.clone(), output };
     match &settings.supervision {
         Supervision::InProcess => {
             let processes =
-                InProcess::start(config, events).context("cannot start supervising workers")?;
+                InProcess::start(&config, events).context("cannot start supervising workers")?;
             Ok((Box::new(processes), Vec::new()))
         }
         Supervision::Shim(program) => {

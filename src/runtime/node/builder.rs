@@ -15,6 +15,7 @@ use crate::{
         wire::WorkerFinishedReq,
     },
     runtime::{
+        cgroup,
         process::WorkerCommand,
         tls::{ClientTls, ServerTls},
     },
@@ -33,6 +34,7 @@ pub struct NodeBuilder {
     pub(super) state_dir: PathBuf,
     pub(super) worker: WorkerCommand,
     pub(super) supervision: Supervision,
+    pub(super) cgroup: cgroup::Mode,
     pub(super) journal: JournalKind,
     pub(super) output_limit: Option<u64>,
     pub(super) dialect: DialectPolicy,
@@ -73,6 +75,7 @@ impl Default for NodeBuilder {
             state_dir: default_state_dir(),
             worker: WorkerCommand::new("arroyo"),
             supervision: Supervision::InProcess,
+            cgroup: cgroup::Mode::Off,
             journal: JournalKind::Durable,
             output_limit: Some(DEFAULT_OUTPUT_LIMIT),
             dialect: DialectPolicy::default(),
@@ -164,6 +167,13 @@ impl NodeBuilder {
     /// Who the parent of the workers is. Default: this process.
     pub fn supervision(mut self, supervision: Supervision) -> Self {
         self.supervision = supervision;
+        self
+    }
+
+    /// Whether each worker has a cgroup of its own. The agent may move itself to another cgroup for
+    /// that. Default: off.
+    pub fn cgroup(mut self, mode: cgroup::Mode) -> Self {
+        self.cgroup = mode;
         self
     }
 

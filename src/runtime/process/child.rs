@@ -1,126 +1,161 @@
-//! What a child does between `clone` and `execve`.
+//! What a forked child does before it runs a worker's program. It may be a copy of a process with
+//! many threads: so it makes system calls, and nothing else. Whatever may hang (a disk, a loader)
+//! hangs here, and holds nothing of its parent.
 //!
 //! ```text
-//!  own descriptors ─ birth ─ setsid ─ stdio ─ cwd ─ limits ─ signals ─ execve │ or _exit
+//!  its own name ─ session ─ close all but the status pipe ─ signals ─ output ─ directory ─ execve
+//!                                                                  └ a step fails ─▶ status pipe
 //! ```
-//!
-//! It shares all memory with its parent, whose thread stands still meanwhile: so it may do nothing but
-//! make system calls, and write to what was prepared for it. Every step costs a StartWorker its
-//! microseconds.
 
 use std::{
-    ffi::{c_char, c_int, c_void},
+    ffi::{CStr, c_char, c_int, c_void},
     io,
     ops::RangeInclusive,
     ptr,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed},
 };
 
-use super::ticks::TickClock;
-
-/// The line of `/proc/PID/stat` has about 50 numbers and a name of at most 64 bytes.
-pub(super) const NOTE_BYTES: usize = 2048;
-
-/// What the child is to do, and where it says that it could not. Further resource limits, user and group,
-/// `no_new_privs` or joining a cgroup (by a descriptor of its `cgroup.procs`) belong here, each as
-/// plain data and one more step of [`Order::run`].
-pub(super) struct Order {
+/// What the child is to do. All pointers are to C strings or lists ended by a null pointer; null
+/// itself where something is left out. Further resource limits, user and group, or `no_new_privs`
+/// belong here, each as plain data and one more step of [`Plan::run`].
+pub(super) struct Plan {
+    /// What it calls itself until the program runs.
+    pub(super) name: *const c_char,
     pub(super) candidates: *const *const c_char,
     pub(super) argv: *const *const c_char,
     pub(super) envp: *const *const c_char,
     pub(super) cwd: *const c_char,
-    pub(super) stdio: [c_int; 3],
-    /// The first descriptor that it does not need; `None`: the kernel cannot leave any out.
-    pub(super) needless_from: Option<c_int>,
-    pub(super) birth: Birth,
+    /// The directory of its output, and the files for stdout and stderr.
+    pub(super) output: [*const c_char; 3],
     pub(super) descriptors: Option<libc::rlimit>,
     /// The signals that are to have their default dispositions.
     pub(super) signals: *const [c_int],
-    pub(super) failure: Failure,
-}
-
-/// When the child was started: the time just before, if that was the same tick, or else what `/proc` shows.
-pub(super) struct Birth {
-    /// The clock and what it showed then; `None`: it is not to be trusted.
-    pub(super) clock: Option<(TickClock, u64)>,
-    /// Whether it shows that still.
-    pub(super) same_tick: AtomicBool,
-    /// Room for [`NOTE_BYTES`] of `/proc/self/stat`.
-    pub(super) note: *mut u8,
-    pub(super) note_bytes: AtomicUsize,
-}
-
-/// Where a child says that it could not go on.
-#[derive(Default)]
-pub(super) struct Failure {
-    /// A [`Step`]; 0: it did not fail.
-    at: AtomicI32,
-    errno: AtomicI32,
+    /// Where it says that it could not go on.
+    pub(super) status: c_int,
 }
 
 /// The steps that can fail.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub(super) enum Step {
     Descriptors = 1,
-    Stdio = 2,
-    Cwd = 3,
-    Exec = 4,
+    Stdout = 2,
+    Stderr = 3,
+    Cwd = 4,
+    Exec = 5,
+    Interpreter = 6,
 }
 
-impl Failure {
-    pub(super) fn get(&self) -> Option<(Step, io::Error)> {
-        let step = self.at.load(Relaxed);
-        let steps = [Step::Descriptors, Step::Stdio, Step::Cwd, Step::Exec];
-        let step = steps.into_iter().find(|&s| s as i32 == step)?;
-        Some((step, io::Error::from_raw_os_error(self.errno.load(Relaxed))))
-    }
+/// What a child writes to its status pipe: the step, and the errno.
+pub(super) const FAILURE_BYTES: usize = 8;
+
+/// Reads what a child wrote; `None`: nothing that one writes.
+pub(super) fn read_failure(bytes: &[u8]) -> Option<(Step, io::Error)> {
+    let bytes: [u8; FAILURE_BYTES] = bytes.try_into().ok()?;
+    let [a, b, c, d, e, f, g, h] = bytes;
+    let steps =
+        [Step::Descriptors, Step::Stdout, Step::Stderr, Step::Cwd, Step::Exec, Step::Interpreter];
+    let step = i32::from_ne_bytes([a, b, c, d]);
+    let step = steps.into_iter().find(|&known| known as i32 == step)?;
+    Some((step, io::Error::from_raw_os_error(i32::from_ne_bytes([e, f, g, h]))))
 }
 
-impl Order {
-    /// Runs in the child. Returns only if the program could not be run.
+impl Plan {
+    /// Runs in the child, and never returns.
     ///
     /// # Safety
-    /// All pointers must be valid, the lists ended by a null pointer.
-    unsafe fn run(&self) -> Step {
+    /// Only in a process that was just forked, with all signals blocked. All pointers must be
+    /// valid.
+    pub(super) unsafe fn run(mut self) -> ! {
         // SAFETY: system calls on integers and on memory that the caller vouches for.
         unsafe {
-            if let Some(first) = self.needless_from
-                && close_range(first, libc::CLOSE_RANGE_UNSHARE) < 0
-            {
-                // The table is still the parent's.
-                return Step::Descriptors;
-            }
-            self.birth.note();
+            let step = self.prepare_and_exec();
+            let errno = *libc::__errno_location();
+            let failure = [(step as i32).to_ne_bytes(), errno.to_ne_bytes()];
+            libc::write(self.status, failure.as_ptr().cast(), FAILURE_BYTES);
+            libc::_exit(127)
+        }
+    }
+
+    /// Returns only if the program could not be run.
+    ///
+    /// # Safety
+    /// As of [`Plan::run`].
+    unsafe fn prepare_and_exec(&mut self) -> Step {
+        // SAFETY: as of `run`.
+        unsafe {
+            libc::prctl(libc::PR_SET_NAME, self.name);
             // Fails only for a group leader, which a child just made is not.
             libc::setsid();
-            for (to, &from) in (0..).zip(&self.stdio) {
-                // `from` is above 2, so no step overwrites a later one's source.
-                if libc::dup2(from, to) < 0 {
-                    return Step::Stdio;
-                }
+            if let Err(step) = self.close_all_but_status() {
+                return step;
+            }
+            default_signals(&*self.signals);
+            if let Err(step) = self.open_output() {
+                return step;
             }
             if !self.cwd.is_null() && libc::chdir(self.cwd) < 0 {
                 return Step::Cwd;
             }
-            close_on_exec_above_stdio();
             if let Some(limit) = &self.descriptors {
                 // Only ever lowers it, which cannot fail.
                 libc::setrlimit(libc::RLIMIT_NOFILE, limit);
             }
-            default_signals(&*self.signals);
-            self.exec();
+            unblock_signals();
+            self.exec()
         }
-        Step::Exec
+    }
+
+    /// A lock, a socket or a pipe of the parent must not be kept by a child that hangs.
+    ///
+    /// # Safety
+    /// As of [`Plan::run`].
+    unsafe fn close_all_but_status(&mut self) -> Result<(), Step> {
+        /// Below it are the standard streams.
+        const LOWEST: c_int = 3;
+        // SAFETY: integers only. The table of descriptors is this child's own.
+        unsafe {
+            if self.status < LOWEST {
+                self.status = libc::fcntl(self.status, libc::F_DUPFD_CLOEXEC, LOWEST);
+                if self.status < 0 {
+                    return Err(Step::Descriptors);
+                }
+            }
+            if self.status > LOWEST {
+                close_range(LOWEST, self.status - 1);
+            }
+            close_range(self.status + 1, c_int::MAX);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As of [`Plan::run`].
+    unsafe fn open_output(&self) -> Result<(), Step> {
+        let [dir, stdout, stderr] = self.output;
+        // SAFETY: C strings that the caller of `run` vouches for, and integers.
+        unsafe {
+            let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            if null < 0 || libc::dup2(null, 0) < 0 {
+                return Err(Step::Descriptors);
+            }
+            for (path, to, step) in [(stdout, 1, Step::Stdout), (stderr, 2, Step::Stderr)] {
+                let file = if path.is_null() { null } else { open_for_append(path, dir) };
+                if file < 0 || libc::dup2(file, to) < 0 {
+                    return Err(step);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// As `execvp`: the first candidate that is there and may be run. Leaves in `errno` what
-    /// stopped the search, and EACCES if one was there but could not be run.
+    /// stopped the search, and EACCES if one was there but could not be run. A file that is there
+    /// and not found lacks its interpreter.
     ///
     /// # Safety
-    /// As of [`Order::run`].
-    unsafe fn exec(&self) {
-        let mut denied = false;
+    /// As of [`Plan::run`].
+    unsafe fn exec(&self) -> Step {
+        let (mut denied, mut step) = (false, Step::Exec);
         let mut candidate = self.candidates;
         // SAFETY: the list is ended by a null pointer, and each element is a C string.
         unsafe {
@@ -128,64 +163,50 @@ impl Order {
                 libc::execve(*candidate, self.argv, self.envp);
                 match *libc::__errno_location() {
                     libc::EACCES => denied = true,
-                    libc::ENOENT | libc::ENOTDIR => {}
-                    _ => return,
+                    libc::ENOENT if libc::access(*candidate, libc::F_OK) == 0 => {
+                        step = Step::Interpreter;
+                        *libc::__errno_location() = libc::ENOENT;
+                    }
+                    libc::ENOENT => *libc::__errno_location() = libc::ENOENT,
+                    libc::ENOTDIR => {}
+                    _ => return Step::Exec,
                 }
                 candidate = candidate.add(1);
             }
             if denied {
                 *libc::__errno_location() = libc::EACCES;
+                step = Step::Exec;
             }
         }
+        step
     }
 }
 
-impl Birth {
-    /// Notes it. It stays what it is.
-    ///
-    /// # Safety
-    /// As of [`Order::run`].
-    unsafe fn note(&self) {
-        if let Some((clock, before)) = self.clock
-            && clock.now().is_ok_and(|now| now == before)
-        {
-            return self.same_tick.store(true, Relaxed);
-        }
-        // SAFETY: a C string, integers, and memory that the caller vouches for.
-        unsafe {
-            let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-            if stat < 0 {
-                return;
-            }
-            let length = libc::read(stat, self.note.cast(), NOTE_BYTES);
-            libc::close(stat);
-            self.note_bytes.store(length.try_into().unwrap_or(0), Relaxed);
-        }
-    }
-}
-
-/// The function to clone a child with. The argument is an [`Order`] that outlives the child's use of its
-/// memory.
-pub(super) extern "C" fn child(order: *mut c_void) -> c_int {
-    // SAFETY: as the documentation demands.
+/// The file, made (mode 0640) if it is missing, and its directory (0750), but not the parent of that.
+///
+/// # Safety
+/// Both must be C strings.
+unsafe fn open_for_append(path: *const c_char, dir: *const c_char) -> c_int {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: C strings that the caller vouches for, and integers.
     unsafe {
-        let order = &*order.cast::<Order>();
-        let step = order.run();
-        order.failure.errno.store(*libc::__errno_location(), Relaxed);
-        order.failure.at.store(step as i32, Relaxed);
-        libc::_exit(127)
+        let file = libc::open(path, flags, 0o640);
+        if file < 0 && *libc::__errno_location() == libc::ENOENT && libc::mkdir(dir, 0o750) == 0 {
+            return libc::open(path, flags, 0o640);
+        }
+        file
     }
 }
 
-/// Default dispositions (Rust programs ignore SIGPIPE, and what is ignored stays so across
-/// `execve`) and an empty mask. In this order: no handler of the parent may run in between.
+/// Default dispositions: Rust programs ignore SIGPIPE, and what is ignored stays so across
+/// `execve`. While signals are blocked: no handler of the parent may run in between.
 ///
 /// # Safety
 /// Only in the child: dispositions are the whole process's.
 unsafe fn default_signals(signals: &[c_int]) {
     // SAFETY: integers, and a zeroed buffer at least as large as the kernel's struct sigaction,
     // which so says SIG_DFL. The C library's own call would leave out the signals that it keeps
-    // for itself, though they too may have been ignored by whoever started this process.
+    // for itself, though they too may be ignored in this process.
     unsafe {
         let default = [0_u64; 8];
         for &signal in signals {
@@ -198,25 +219,16 @@ unsafe fn default_signals(signals: &[c_int]) {
                 SIGNAL_SET_BYTES,
             );
         }
-        let none: libc::sigset_t = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
 }
 
-/// An embedding program may have opened files without O_CLOEXEC.
-///
 /// # Safety
-/// Only in the child, which has its own table of descriptors.
-unsafe fn close_on_exec_above_stdio() {
-    const FIRST: c_int = 3;
-    // SAFETY: integers only.
+/// Only in the child.
+unsafe fn unblock_signals() {
+    // SAFETY: all zeroes is the empty set.
     unsafe {
-        if close_range(FIRST, libc::CLOSE_RANGE_CLOEXEC) < 0 {
-            // Before Linux 5.11. Most have few descriptors, but the limit may be a billion.
-            for fd in 3..65_536 {
-                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-            }
-        }
+        let none: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
 }
 
@@ -233,8 +245,8 @@ pub(super) fn all_signals() -> Vec<c_int> {
 pub(super) fn signals_not_default() -> Vec<c_int> {
     let not_default = |&signal: &c_int| {
         let mut action = [0_u64; 8];
-        // SAFETY: a buffer at least as large as the kernel's struct sigaction, which begins with the
-        // handler.
+        // SAFETY: a buffer at least as large as the kernel's struct sigaction, which begins with
+        // the handler.
         let got = unsafe {
             libc::syscall(
                 libc::SYS_rt_sigaction,
@@ -249,14 +261,71 @@ pub(super) fn signals_not_default() -> Vec<c_int> {
     ALL_SIGNALS.filter(not_default).collect()
 }
 
-/// All descriptors from this one on.
-fn close_range(first: c_int, flags: u32) -> i64 {
-    // SAFETY: integers only. Whoever asks for more than flags to be set has no use for them.
-    unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, flags) }
+/// All descriptors from the first to the last.
+fn close_range(first: c_int, last: c_int) {
+    // SAFETY: integers only; the caller has no use for these descriptors.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, last, 0) < 0 {
+            // Before Linux 5.9. Most have few descriptors, but the limit may be a billion.
+            for fd in first..=last.min(65_536) {
+                libc::close(fd);
+            }
+        }
+    }
 }
 
-/// Not before Linux 5.9.
-pub(super) fn has_close_range() -> bool {
-    // There is no such descriptor.
-    close_range(c_int::MAX, 0) == 0
+/// What a child calls itself before it runs its program: the kernel keeps 15 bytes.
+pub(super) fn name_of(worker: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut name = [0; 16];
+    name[..NAME_PREFIX.len()].copy_from_slice(NAME_PREFIX);
+    let mut rest = worker;
+    for place in name[NAME_PREFIX.len()..15].iter_mut().rev() {
+        *place = DIGITS[(rest % 36) as usize];
+        rest /= 36;
+    }
+    name
+}
+
+/// The worker after which a child is named; `None`: it is named otherwise.
+pub(super) fn worker_named(name: &[u8]) -> Option<u64> {
+    let digits = name.strip_prefix(NAME_PREFIX).filter(|digits| digits.len() == 13)?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 36).ok()
+}
+
+/// Thirteen digits to the base 36 hold any 64-bit number.
+const NAME_PREFIX: &[u8] = b"w-";
+
+/// A null pointer for `None`.
+pub(super) fn pointer(string: Option<&CStr>) -> *const c_char {
+    string.map_or(ptr::null(), CStr::as_ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_its_worker() {
+        for worker in [0, 1, 35, 36, u64::MAX] {
+            let name = name_of(worker);
+            assert_eq!(name[15], 0, "it is a C string");
+            assert_eq!(worker_named(&name[..15]), Some(worker));
+        }
+        for other in
+            [&b"sleep"[..], b"w-", b"w-000000000000", b"w-zzzzzzzzzzzzz", b"w-00000000000-0"]
+        {
+            assert_eq!(worker_named(other), None);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_read_as_it_was_written() {
+        let mut bytes = (Step::Cwd as i32).to_ne_bytes().to_vec();
+        bytes.extend(libc::ENOTDIR.to_ne_bytes());
+        let (step, error) = read_failure(&bytes).unwrap();
+        assert_eq!((step, error.raw_os_error()), (Step::Cwd, Some(libc::ENOTDIR)));
+        assert!(read_failure(&bytes[..7]).is_none());
+        assert!(read_failure(&[9, 0, 0, 0, 0, 0, 0, 0]).is_none());
+    }
 }

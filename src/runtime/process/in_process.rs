@@ -1,32 +1,20 @@
-//! The port for programs that embed the agent: workers are children of this process, supervised
-//! by one thread.
+//! The port for programs that embed the agent: workers are children of this process.
 //!
 //! ```text
-//!  driver ── orders ──▶ thread "workers": engine ── events ──▶ driver
+//!  driver ─▶ InProcess ─▶ LocalSupervisor ── events ──▶ driver
 //! ```
-//!
-//! When this process ends, the workers run on and are init's; whoever comes next adopts them by
-//! pid and start time. Their exit statuses are then to be had only where the kernel keeps them.
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
-};
+use std::{env, io, path::PathBuf, sync::Arc};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
-use super::{
-    command::WorkerCommand,
-    supervisor::{Order, Supervisor},
-};
+use super::{discard::Discard, local::LocalSupervisor};
 use crate::{
     ids::WorkerId,
-    machine::{Launch, Process, Signal},
+    machine::{Event, Launch, Process, Signal},
     runtime::{
         output::OutputDir,
         ports::{Events, Processes},
     },
+    supervisor::{CommandTemplate, Inherited, Places, Request, WorkerCommand},
 };
 
 /// How workers are run.
@@ -36,69 +24,72 @@ pub struct ProcessesConfig {
     pub command: WorkerCommand,
     /// Where their output goes.
     pub output: OutputDir,
+    /// The cgroup below which each worker has its own; `None`: they have none.
+    pub groups: Option<PathBuf>,
+}
+
+impl ProcessesConfig {
+    /// How a worker's program is run by a process that has this one's environment and directory.
+    pub(super) fn template(&self) -> CommandTemplate {
+        let inherited = Inherited { env: env::vars_os().collect(), cwd: env::current_dir().ok() };
+        let output = Some(self.output.dir().to_owned());
+        let places = Places { output, groups: self.groups.clone() };
+        CommandTemplate::new(&self.command, &inherited, places)
+    }
 }
 
 /// Supervises workers from within this process. When it is dropped, the workers run on.
 #[derive(Debug)]
 pub struct InProcess {
-    /// `None` once it is being dropped.
-    orders: Option<mpsc::Sender<Order>>,
-    wake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
+    supervisor: LocalSupervisor,
+    template: Arc<CommandTemplate>,
+    events: Events,
+    discard: Discard,
 }
 
 impl InProcess {
     /// Starts the thread. Workers inherit the environment and the working directory that this
     /// process has now.
-    pub fn start(config: ProcessesConfig, events: Events) -> io::Result<Self> {
-        let (orders, receiver) = mpsc::channel();
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let wake = Arc::new(wake);
-        let supervisor = Supervisor::new(config, events, receiver, Arc::clone(&wake))?;
-        let thread =
-            thread::Builder::new().name("workers".to_owned()).spawn(move || supervisor.run())?;
-        Ok(Self { orders: Some(orders), wake, thread: Some(thread) })
-    }
-
-    pub(super) fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders
-            && orders.send(order).is_err()
-        {
-            tracing::error!("the thread that supervises the workers is gone");
-        }
-        // Fails only when the counter is full, and then the thread is about to wake up anyway.
-        let _ = self.wake.write(1);
+    ///
+    /// # Errors
+    /// There is no thread or no descriptor to be had.
+    pub fn start(config: &ProcessesConfig, events: Events) -> io::Result<Self> {
+        let template = Arc::new(config.template());
+        let tell = {
+            let (events, template) = (events.clone(), Arc::clone(&template));
+            move |notice: crate::supervisor::Notice| {
+                if let Some(event) = notice.into_event(|reason| template.spawn_error(reason)) {
+                    events.send(event);
+                }
+            }
+        };
+        let supervisor = LocalSupervisor::start(config.groups.clone(), tell)?;
+        let discard = Discard::new(config.output.clone());
+        Ok(Self { supervisor, template, events, discard })
     }
 }
 
 impl Processes for InProcess {
     fn spawn(&mut self, launch: Launch) {
-        self.order(Order::Spawn(launch));
+        let worker = launch.worker;
+        match self.template.spec(&launch) {
+            Ok(spec) => self.supervisor.ask(Request::Start { worker, spec: Arc::new(spec) }),
+            Err(error) => self.events.send(Event::SpawnFailed { worker, error }),
+        }
     }
 
     fn adopt(&mut self, worker: WorkerId, process: Option<Process>) {
-        self.order(Order::Adopt(worker, process));
+        self.supervisor.ask(Request::Adopt { worker, process });
     }
 
     fn signal(&mut self, worker: WorkerId, signal: Signal) {
-        self.order(Order::Signal(worker, signal));
+        self.supervisor.ask(Request::Signal { worker, signal });
     }
 
     /// Nothing to do: `Exited` was the only copy.
     fn release(&mut self, _worker: WorkerId) {}
 
     fn discard(&mut self, worker: WorkerId) {
-        self.order(Order::Discard(worker));
-    }
-}
-
-impl Drop for InProcess {
-    fn drop(&mut self) {
-        self.orders = None;
-        let _ = self.wake.write(1);
-        if let Some(thread) = self.thread.take() {
-            // Whoever adopts the workers next must not meet a thread that still reaps them.
-            let _ = thread.join();
-        }
+        self.discard.discard(worker);
     }
 }

@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeSet, io};
 
-use super::{
-    pidfd::Pidfd,
-    procfs::{self, Table},
-};
+use super::{pidfd::Pidfd, procfs};
 use crate::{ids::WorkerId, machine::Process};
 
 /// Everything alive on this machine that carries one of these workers' ids in its environment.
@@ -14,7 +11,7 @@ use crate::{ids::WorkerId, machine::Process};
 /// # Errors
 /// `/proc` cannot be read.
 pub fn alive_of(workers: &BTreeSet<WorkerId>) -> io::Result<Vec<(WorkerId, Process)>> {
-    let alive = Table::read()?.processes.into_values().filter(|stat| !stat.is_dead());
+    let alive = procfs::read_all()?.processes.into_values().filter(|stat| !stat.dead);
     let theirs = alive.filter_map(|stat| {
         let worker = procfs::worker_of(stat.process)?;
         workers.contains(&worker).then_some((worker, stat.process))
@@ -36,7 +33,7 @@ pub struct Marked {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn alive_with(variable: &str) -> io::Result<Vec<Marked>> {
-    let alive = Table::read()?.processes.into_values().filter(|stat| !stat.is_dead());
+    let alive = procfs::read_all()?.processes.into_values().filter(|stat| !stat.dead);
     let marked = alive.filter_map(|stat| {
         let environment = procfs::environment(stat.process)?;
         let mut variables = environment.split(|&byte| byte == 0);
@@ -52,7 +49,7 @@ pub fn alive_with(variable: &str) -> io::Result<Vec<Marked>> {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn identify(pid: u32) -> io::Result<Option<Process>> {
-    Ok(procfs::stat(pid)?.filter(|stat| !stat.is_dead()).map(|stat| stat.process))
+    Ok(procfs::stat(pid)?.filter(|stat| !stat.dead).map(|stat| stat.process))
 }
 
 /// Sends a signal to exactly this process. `Ok(false)`: it is gone, whoever has its pid now.

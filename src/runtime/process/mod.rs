@@ -1,37 +1,34 @@
-//! Supervises real worker processes: the port [`Processes`](super::ports::Processes).
+//! Supervises real worker processes: the port [`Processes`](super::ports::Processes). What is decided
+//! is decided by [`crate::supervisor`] and [`crate::shim`]; here it is carried out.
 //!
 //! ```text
-//!  recipe ─▶ what to execute      spawn, child ─▶ execute it     pidfd, procfs ─▶ who is who
-//!                     tree ─▶ whose is a process
-//!                        ╲        │        ╱
-//!                          engine (+ clear)
-//!                            ╱         ╲
-//!       supervisor, in_process         shim ─ ─ ─ client, in the agent
+//!  fork, child ─▶ start a program      pidfd, procfs ─▶ which process is which
+//!                      ╲        linux        ╱
+//!                         (the kernel port)
+//!                       ╱                  ╲
+//!      local ─▶ in_process, shim/agent      shim/serve
+//!      (a thread of the agent)              (a process of its own)
 //! ```
 
 mod child;
-mod clear;
-mod command;
 mod descriptors;
-mod engine;
+mod discard;
+mod errands;
+mod fork;
 mod in_process;
 mod inspect;
+mod linux;
+mod local;
 mod pidfd;
 mod procfs;
 pub mod program;
-mod recipe;
 pub mod shim;
-mod spawn;
-mod stand_in;
-mod supervised;
-mod supervisor;
 mod ticks;
-mod tree;
 
 #[cfg(test)]
 mod tests;
 
-pub use command::{CommandError, Image, WorkerCommand};
+pub use crate::supervisor::{CommandError, WorkerCommand};
 pub use descriptors::raise_descriptor_limit;
 pub use in_process::{InProcess, ProcessesConfig};
 pub use inspect::{Marked, alive_of, alive_with, identify, send_signal};

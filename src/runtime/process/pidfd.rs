@@ -13,8 +13,13 @@ use std::{
     ptr,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::procfs;
-use crate::machine::{Exit, Process};
+use crate::{
+    machine::{Exit, Process},
+    supervisor::Status,
+};
 
 /// See the module's words.
 #[derive(Debug)]
@@ -24,11 +29,6 @@ impl Pidfd {
     /// Takes a descriptor that the kernel handed out as a pidfd.
     pub(super) fn from_owned(fd: OwnedFd) -> Self {
         Self(fd)
-    }
-
-    /// Another handle on the same process.
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
     }
 
     /// Opens the process of this pid and start time, dead or alive; `None` if there is none any
@@ -96,6 +96,28 @@ impl Pidfd {
         self.wait(libc::WNOHANG)
     }
 
+    /// What is known of its end.
+    pub(super) fn status(&self) -> Status {
+        match self.peek() {
+            Ok(Some(exit)) => Status::Ended(exit),
+            Ok(None) if self.is_ready() => Status::Unwaitable,
+            Ok(None) => Status::Alive,
+            // No child of this process; or it was, and something else has reaped it.
+            Err(_) => match self.exit_info() {
+                Some(exit) => Status::Reaped(Some(exit)),
+                None if !self.is_unreaped() => Status::Reaped(None),
+                None if self.is_ready() => Status::Unwaitable,
+                None => Status::Alive,
+            },
+        }
+    }
+
+    /// Whether the process has ended, reaped or not.
+    fn is_ready(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Ends this child of ours for good, and waits for that.
     pub(super) fn kill_and_reap(&self) {
         let _ = self.signal(libc::SIGKILL);
@@ -154,6 +176,18 @@ impl AsFd for Pidfd {
     }
 }
 
+/// The pid of a child that has ended and is not reaped, if there is one.
+pub(super) fn first_dead_child() -> Option<u32> {
+    // SAFETY: all zeroes is a valid siginfo_t, which is what waitid wants to write to; after it
+    // the pid is what the union holds, zero if no child is dead.
+    let pid = unsafe {
+        let mut info = mem::zeroed::<libc::siginfo_t>();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, flags) == 0 { info.si_pid() } else { 0 }
+    };
+    u32::try_from(pid).ok().filter(|&pid| pid != 0)
+}
+
 fn from_wait_status(status: i32) -> Exit {
     if libc::WIFEXITED(status) {
         Exit::Code(libc::WEXITSTATUS(status))
@@ -167,8 +201,6 @@ fn from_wait_status(status: i32) -> Exit {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
-
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
 

@@ -8,27 +8,12 @@ use std::{
     process,
 };
 
-use crate::{ids::WorkerId, machine::Process};
-
-/// The variable that names the worker to its own process, and to us whatever it started.
-pub(super) const WORKER_ID_VARIABLE: &str = "ARROYO__WORKER__ID";
-
-/// One line of `/proc/PID/stat`, as far as it is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stat {
-    pub(super) process: Process,
-    pub(super) state: u8,
-    pub(super) parent: u32,
-    pub(super) group: u32,
-    pub(super) session: u32,
-}
-
-impl Stat {
-    /// Whether it has ended and only waits to be reaped.
-    pub(super) fn is_dead(&self) -> bool {
-        matches!(self.state, b'Z' | b'X')
-    }
-}
+use super::child::worker_named;
+use crate::{
+    ids::WorkerId,
+    machine::Process,
+    supervisor::{Environment, ProcessTable, Stat, WORKER_ID_VARIABLE},
+};
 
 /// Reads the line of this pid; `None` if there is no such process, or it is hidden from this user
 /// (`hidepid`): who runs as another, and who gave up being dumpable.
@@ -58,6 +43,7 @@ pub(super) fn parse_stat(line: &[u8]) -> Option<Option<Stat>> {
     let open = line.iter().position(|&byte| byte == b'(')?;
     let close = line.iter().rposition(|&byte| byte == b')')?;
     let pid = text(line.get(..open)?)?.trim().parse().ok()?;
+    let loading = line.get(open + 1..close).and_then(worker_named).map(WorkerId);
 
     // Field 3, the state, comes first here; field 22, the start time, 19 fields later.
     let mut fields = text(line.get(close + 1..)?)?.split_ascii_whitespace();
@@ -65,12 +51,19 @@ pub(super) fn parse_stat(line: &[u8]) -> Option<Option<Stat>> {
     let parent: i32 = fields.next()?.parse().ok()?;
     let group: i32 = fields.next()?.parse().ok()?;
     let session: i32 = fields.next()?.parse().ok()?;
-    let start_time = fields.nth(15)?.parse().ok()?;
+    let threads: i64 = fields.nth(13)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
     let process = Process { pid, start_time };
     let kin = [parent, group, session].map(u32::try_from);
     let [Ok(parent), Ok(group), Ok(session)] = kin else { return Some(None) };
-    Some(Some(Stat { process, state, parent, group, session }))
+    let kernel_thread = session == 0 && (pid == KTHREADD || parent == KTHREADD);
+    // A process whose first thread has ended is shown as a zombie while its others run on.
+    let dead = state == b'X' || (state == b'Z' && threads <= 1);
+    Some(Some(Stat { process, dead, parent, group, session, loading, kernel_thread }))
 }
+
+/// The parent of the kernel's threads.
+const KTHREADD: u32 = 2;
 
 /// The worker that this process was started for, by its environment; `None` also when there is
 /// no such process any more or its environment may not be read.
@@ -83,6 +76,16 @@ pub(super) fn environment(process: Process) -> Option<Vec<u8>> {
     let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
     // The pid may have gone to somebody else just before that read.
     is_same(process).then_some(environment)
+}
+
+/// What the environment of a process says about whose it is.
+pub(super) fn read_environment(process: Process) -> Environment {
+    match environment(process) {
+        Some(environment) if !environment.is_empty() => {
+            worker_in(&environment).map_or(Environment::NamesNone, Environment::Names)
+        }
+        _ => Environment::Unreadable,
+    }
 }
 
 /// The worker that an environment names.
@@ -99,66 +102,77 @@ pub(super) fn is_same(process: Process) -> bool {
     matches!(stat(process.pid), Ok(Some(stat)) if process.is_same_as(stat.process))
 }
 
-/// How often a list of children is read that holds somebody new each time.
-const MOST_ROUNDS: usize = 16;
+/// How often a list of children is read that holds something new each time.
+const MAX_ROUNDS: usize = 16;
 
-/// Processes by pid.
-///
-/// Not a snapshot: processes start and end while it is taken.
-pub(super) struct Table {
-    /// In clock ticks since boot, as start times are.
-    pub(super) began_at: u64,
-    pub(super) processes: BTreeMap<u32, Stat>,
-    /// Whether each of them was started by a worker, though perhaps by one that is not known any more.
-    pub(super) of_workers_only: bool,
-    /// Whether it is known not to hold all of them.
-    pub(super) cut_short: bool,
+/// All processes of the machine (of this pid namespace). One that is started meanwhile mostly has a
+/// higher pid than all others and is still met.
+pub(super) fn read_all() -> io::Result<ProcessTable> {
+    let began_at = ticks_since_boot()?;
+    let mut processes = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if let Some(stat) = stat(pid)? {
+            processes.insert(pid, stat);
+        }
+    }
+    Ok(ProcessTable { reader: process::id(), processes, ..ProcessTable::default() }
+        .with_certain_parents(began_at))
 }
 
-impl Table {
-    /// All processes of the machine (of this pid namespace). One that is started meanwhile mostly
-    /// has a higher pid than all others and is still met.
-    pub(super) fn read() -> io::Result<Self> {
-        let began_at = ticks_since_boot()?;
-        let mut processes = BTreeMap::new();
-        for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            if let Some(stat) = stat(pid)? {
-                processes.insert(pid, stat);
+/// The descendants of this process, which must be their subreaper; without the children to be
+/// skipped and what is below them.
+///
+/// Misses nothing: what loses its parent meanwhile becomes a child of this process, whose list of
+/// children only it can shorten, and which is read until it holds nothing new. A fork loop would
+/// have it read without end: then it is cut short.
+pub(super) fn read_descendants(skip: &BTreeSet<u32>) -> io::Result<ProcessTable> {
+    let began_at = ticks_since_boot()?;
+    let mut table =
+        ProcessTable { reader: process::id(), of_workers_only: true, ..ProcessTable::default() };
+    // Also what is hidden: looking again would not show it, and would go on for ever.
+    let mut seen = skip.clone();
+    for round in 0.. {
+        let mut unseen = children(process::id())?;
+        unseen.retain(|pid| !seen.contains(pid));
+        table.cut_short = round == MAX_ROUNDS;
+        if unseen.is_empty() || table.cut_short {
+            break;
+        }
+        while let Some(pid) = unseen.pop() {
+            if seen.insert(pid)
+                && let Some(stat) = stat(pid)?
+            {
+                table.processes.insert(pid, stat);
+                unseen.extend(children(pid)?);
             }
         }
-        Ok(Self { began_at, processes, of_workers_only: false, cut_short: false })
     }
+    Ok(table.with_certain_parents(began_at))
+}
 
-    /// The descendants of this process, which must have one thread and be their subreaper;
-    /// without the children to be skipped and what is below them.
-    ///
-    /// Misses nobody: who loses its parent meanwhile becomes a child of this process, whose list
-    /// of children only it can shorten, and which is read until it holds nobody new. But whoever forks
-    /// and exits without end would have it read without end: then it is cut short.
-    pub(super) fn read_descendants(skip: &BTreeSet<u32>) -> io::Result<Self> {
-        let began_at = ticks_since_boot()?;
-        let mut processes = BTreeMap::new();
-        // Also who is hidden: looking again would not show it, and would go on for ever.
-        let mut seen = skip.clone();
-        for _ in 0..MOST_ROUNDS {
-            let mut unseen = children(process::id())?;
-            unseen.retain(|pid| !seen.contains(pid));
-            if unseen.is_empty() {
-                return Ok(Self { began_at, processes, of_workers_only: true, cut_short: false });
-            }
-            while let Some(pid) = unseen.pop() {
-                if seen.insert(pid)
-                    && let Some(stat) = stat(pid)?
-                {
-                    processes.insert(pid, stat);
-                    unseen.extend(children(pid)?);
-                }
+trait CertainParents {
+    /// Leaves out each parent whose pid may not have meant the same process all the while. What was
+    /// there before the table was read was not born to something that took the pid since.
+    fn with_certain_parents(self, began_at: u64) -> Self;
+}
+
+impl CertainParents for ProcessTable {
+    fn with_certain_parents(mut self, began_at: u64) -> Self {
+        let of_young = self.processes.values().filter(|stat| stat.process.start_time >= began_at);
+        let doubtful: BTreeSet<u32> = of_young
+            .filter_map(|child| Some(self.processes.get(&child.parent)?.process))
+            .filter(|&parent| !is_same(parent))
+            .map(|parent| parent.pid)
+            .collect();
+        for stat in self.processes.values_mut() {
+            if stat.process.start_time >= began_at && doubtful.contains(&stat.parent) {
+                stat.parent = 0;
             }
         }
-        Ok(Self { began_at, processes, of_workers_only: true, cut_short: true })
+        self
     }
 }
 
@@ -212,8 +226,8 @@ mod tests {
         let stat = parse_stat(line).unwrap().unwrap();
         assert_eq!(stat.process, Process { pid: 4711, start_time: 987_654 });
         assert_eq!(
-            (stat.state, stat.parent, stat.group, stat.session),
-            (b'R', 12, 34, 56),
+            (stat.dead, stat.parent, stat.group, stat.session, stat.loading),
+            (false, 12, 34, 56, None),
             "the name ends at the last parenthesis"
         );
     }
@@ -233,9 +247,9 @@ mod tests {
 
     #[test]
     fn this_process_is_found_and_started_before_now() {
-        let table = Table::read().unwrap();
+        let table = read_all().unwrap();
         let this = table.processes[&std::process::id()];
-        assert!(this.process.start_time <= table.began_at);
+        assert!(this.process.start_time <= ticks_since_boot().unwrap());
         assert!(table.processes.contains_key(&this.parent), "its parent is there as well");
         assert!(is_same(this.process));
         let other = Process { start_time: this.process.start_time + 1, ..this.process };

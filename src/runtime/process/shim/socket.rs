@@ -1,9 +1,9 @@
-//! The Unix seqpacket socket between agent and shim: whole datagrams, descriptors along with
-//! them, and the kernel's word for who is at the other end.
+//! The Unix seqpacket socket between agent and shim: whole datagrams, and the kernel's word for who
+//! is at the other end.
 
 use std::{
     fs::{self, File},
-    io::{self, IoSlice, IoSliceMut},
+    io,
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::fs::OpenOptionsExt as _,
@@ -12,26 +12,23 @@ use std::{
 };
 
 use nix::{
-    cmsg_space,
     sys::{
         socket::{
-            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag,
-            SockType, UnixAddr, accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg,
-            socket, sockopt::PeerCredentials,
+            AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
+            getsockopt, listen, recv, send, socket, sockopt::PeerCredentials,
         },
         stat::{Mode, fchmod},
     },
     unistd::geteuid,
 };
 
-use super::protocol;
-use crate::runtime::{clock::SystemClock, ports::Clock as _, set_aside::set_aside};
+use crate::{
+    runtime::{clock::SystemClock, ports::Clock as _, set_aside::set_aside},
+    shim::protocol,
+};
 
 /// The socket's name in the state directory.
 pub(super) const NAME: &str = "shim.sock";
-
-/// The most descriptors that Linux lets come with a datagram: with room for all, none is lost.
-const MOST_DESCRIPTORS: usize = 253;
 
 /// One end of a connection. Never blocks.
 #[derive(Debug)]
@@ -40,13 +37,6 @@ pub(super) struct Connection(OwnedFd);
 /// Where connections come in. Never blocks.
 #[derive(Debug)]
 pub(super) struct Listener(OwnedFd);
-
-/// A datagram that was received.
-#[derive(Debug)]
-pub(super) struct Received<'a> {
-    pub(super) datagram: &'a [u8],
-    pub(super) descriptors: Vec<OwnedFd>,
-}
 
 impl Listener {
     /// Listens in this directory, for this user only, in place of whatever was left there: the
@@ -103,50 +93,43 @@ impl Connection {
     }
 
     /// Sends a datagram, whole or not at all. `WouldBlock`: later.
-    pub(super) fn send(&self, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let descriptors: Vec<RawFd> = descriptors.iter().map(|fd| fd.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
+    pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         loop {
-            let bytes = [IoSlice::new(datagram)];
-            match sendmsg::<UnixAddr>(self.0.as_raw_fd(), &bytes, control, flags, None) {
+            match send(self.0.as_raw_fd(), datagram, flags) {
                 Ok(_) => return Ok(()),
                 Err(nix::Error::EINTR) => {}
-                // Too many descriptors are under way: they become fewer as they are received.
-                Err(nix::Error::ETOOMANYREFS) => return Err(io::ErrorKind::WouldBlock.into()),
+                // The kernel has no memory for it just now.
+                Err(nix::Error::ENOBUFS) => return Err(io::ErrorKind::WouldBlock.into()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Receives a datagram, into a [`buffer`]. `WouldBlock`: there is none yet; `UnexpectedEof`: there is none any
-    /// more.
-    pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Received<'a>> {
-        let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-        let (length, flags, descriptors) = loop {
-            let mut bytes = [IoSliceMut::new(buffer)];
-            let fd = self.0.as_raw_fd();
-            match recvmsg::<UnixAddr>(fd, &mut bytes, Some(&mut space), flags) {
-                Ok(message) => break (message.bytes, message.flags, take_descriptors(&message)?),
+    /// Receives a datagram, into a [`buffer`]. `WouldBlock`: there is none yet; `UnexpectedEof`:
+    /// there is none any more; `InvalidData`: it is longer than any message. Descriptors that
+    /// somebody sends along are closed by the kernel.
+    pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        // With this flag the length is the datagram's own, even if it did not fit.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        let length = loop {
+            match recv(self.0.as_raw_fd(), buffer, flags) {
+                Ok(length) => break length,
                 // The other side went without having read everything: the kernel says so, once,
                 // before it hands out what that side had sent.
                 Err(nix::Error::EINTR | nix::Error::ECONNRESET) => {}
                 Err(error) => return Err(error.into()),
             }
         };
-        if length == 0 {
+        match length {
             // No message is empty.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
-            return Err(io::Error::new(
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length if length > buffer.len() => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "a datagram that is longer than any message",
-            ));
+                format!("a datagram of {length} bytes is longer than any message"),
+            )),
+            length => Ok(&buffer[..length]),
         }
-        Ok(Received { datagram: &buffer[..length], descriptors })
     }
 
     fn is_friend(&self) -> bool {
@@ -175,25 +158,12 @@ impl AsFd for Listener {
 
 /// Room for any message. Fresh from the kernel, its pages cost nothing until they are used.
 pub(super) fn buffer() -> Vec<u8> {
-    vec![0; protocol::LONGEST]
+    vec![0; protocol::MAX_DATAGRAM]
 }
 
 fn new_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
-}
-
-fn take_descriptors(
-    message: &nix::sys::socket::RecvMsg<'_, '_, UnixAddr>,
-) -> io::Result<Vec<OwnedFd>> {
-    let mut descriptors = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(received) = control {
-            // SAFETY: the kernel made these descriptors for us with this message, once.
-            descriptors.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-        }
-    }
-    Ok(descriptors)
 }
 
 /// A socket's address is at most 107 bytes, a state directory's path may be longer: so the
@@ -216,7 +186,6 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Read as _,
         os::unix::fs::PermissionsExt as _,
         thread,
         time::{Duration, Instant},
@@ -248,9 +217,9 @@ mod tests {
         let mode = fs::metadata(dir.join(NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        ours.send(b"hello", &[]).unwrap();
+        ours.send(b"hello").unwrap();
         let mut buffer = buffer();
-        assert_eq!(theirs.receive(&mut buffer).unwrap().datagram, b"hello");
+        assert_eq!(theirs.receive(&mut buffer).unwrap(), b"hello");
     }
 
     #[test]
@@ -270,23 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_keep_their_bounds_and_bring_descriptors() {
+    fn datagrams_keep_their_bounds() {
         let temp = tempfile::tempdir().unwrap();
         let (ours, theirs) = pair(temp.path());
-        fs::write(temp.path().join("file"), "text").unwrap();
-        let file = File::open(temp.path().join("file")).unwrap();
-        ours.send(b"one", &[file.as_fd(), file.as_fd()]).unwrap();
-        ours.send(b"two", &[]).unwrap();
-
+        ours.send(b"one").unwrap();
+        ours.send(b"two").unwrap();
         let mut buffer = buffer();
-        let received = theirs.receive(&mut buffer).unwrap();
-        assert_eq!((received.datagram, received.descriptors.len()), (&b"one"[..], 2));
-        let mut text = String::new();
-        File::from(received.descriptors.into_iter().next().unwrap())
-            .read_to_string(&mut text)
-            .unwrap();
-        assert_eq!(text, "text");
-        assert_eq!(theirs.receive(&mut buffer).unwrap().datagram, b"two");
+        assert_eq!(theirs.receive(&mut buffer).unwrap(), b"one");
+        assert_eq!(theirs.receive(&mut buffer).unwrap(), b"two");
         let error = theirs.receive(&mut buffer).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         drop(ours);
@@ -300,11 +260,11 @@ mod tests {
     fn the_last_words_of_one_who_did_not_listen_are_heard() {
         let temp = tempfile::tempdir().unwrap();
         let (ours, theirs) = pair(temp.path());
-        theirs.send(b"unheard", &[]).unwrap();
-        ours.send(b"last words", &[]).unwrap();
+        theirs.send(b"unheard").unwrap();
+        ours.send(b"last words").unwrap();
         drop(ours);
         let mut buffer = buffer();
-        assert_eq!(theirs.receive(&mut buffer).unwrap().datagram, b"last words");
+        assert_eq!(theirs.receive(&mut buffer).unwrap(), b"last words");
         eventually(|| {
             theirs.receive(&mut buffer).unwrap_err().kind() == io::ErrorKind::UnexpectedEof
         });
@@ -314,7 +274,7 @@ mod tests {
     fn a_datagram_that_is_too_long_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         let (ours, theirs) = pair(temp.path());
-        ours.send(&vec![1; protocol::LONGEST + 1], &[]).unwrap();
+        ours.send(&vec![1; protocol::MAX_DATAGRAM + 1]).unwrap();
         let error = theirs.receive(&mut buffer()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }

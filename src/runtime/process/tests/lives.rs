@@ -86,8 +86,8 @@ fn script(dir: &Path, mode: u32, text: &str) -> PathBuf {
 }
 
 fn zombies_of_this_process() -> Vec<u32> {
-    let table = procfs::Table::read().unwrap();
-    let ours = |stat: &&procfs::Stat| stat.parent == std::process::id() && stat.is_dead();
+    let table = procfs::read_all().unwrap();
+    let ours = |stat: &&crate::supervisor::Stat| stat.parent == std::process::id() && stat.dead;
     table.processes.values().filter(ours).map(|stat| stat.process.pid).collect()
 }
 

@@ -83,9 +83,9 @@ impl Bench {
     fn running(command: WorkerCommand) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let output = OutputDir::create(temp.path().join("output")).unwrap();
-        let config = ProcessesConfig { command, output };
+        let config = ProcessesConfig { command, output, groups: None };
         let (sender, events) = Events::channel();
-        let port = InProcess::start(config.clone(), sender.clone()).unwrap();
+        let port = InProcess::start(&config, sender.clone()).unwrap();
         Self { port: Some(port), config, sender, events, temp, alive: BTreeSet::new() }
     }
 
@@ -96,7 +96,7 @@ impl Bench {
     /// What an agent's end and the next one's start are to the workers.
     fn restart(&mut self) {
         self.port = None;
-        self.port = Some(InProcess::start(self.config.clone(), self.sender.clone()).unwrap());
+        self.port = Some(InProcess::start(&self.config, self.sender.clone()).unwrap());
     }
 
     /// Asks for a worker that runs this script; `$PIDS` is the file of `wait_for_pids`.
@@ -181,5 +181,5 @@ impl Drop for Bench {
 /// Whether it runs, rather than waits to be reaped by whoever got it.
 fn is_alive(process: Process) -> bool {
     let stat = procfs::stat(process.pid).unwrap();
-    stat.is_some_and(|stat| stat.process == process && !stat.is_dead())
+    stat.is_some_and(|stat| stat.process == process && !stat.dead)
 }

@@ -137,8 +137,9 @@ fn a_worker_that_forks_all_the_time_ends() {
     bench.wait_for_pids(1);
     bench.signal(worker, Signal::Kill);
     assert_eq!(bench.exit_of(worker), Exit::Signal(libc::SIGKILL));
-    let table = procfs::Table::read().unwrap();
-    let left =
-        |stat: &&procfs::Stat| !stat.is_dead() && procfs::worker_of(stat.process) == Some(worker);
+    let table = procfs::read_all().unwrap();
+    let left = |stat: &&crate::supervisor::Stat| {
+        !stat.dead && procfs::worker_of(stat.process) == Some(worker)
+    };
     assert_eq!(table.processes.values().find(left), None);
 }
