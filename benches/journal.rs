@@ -1,14 +1,11 @@
-//! How long a commit holds up the driver's loop.
+//! How long a commit takes.
 
 use std::{hint::black_box, sync::Arc};
 
 use arroyo_node::{
     ids::{Generation, JobId, PipelineId, WorkerId},
     machine::{Commit, Dialect, Process, Record, Wall, Worker, WorkerSpec},
-    runtime::{
-        journal::{Checkpoints, SqliteJournal},
-        ports::Journal,
-    },
+    runtime::journal::{BlockingJournal as _, Checkpoints, SqliteJournal},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 

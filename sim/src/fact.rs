@@ -67,7 +67,10 @@ pub enum Fact {
     StopAnswered(WorkerId, StopStatus),
     /// The journal has taken these records.
     Committed(Commit),
-    /// The journal has refused to.
+    /// The journal holds these records, and the agent does not know it: the disk hangs, or the agent
+    /// has given up the commit.
+    Written(Commit),
+    /// The journal has refused to, or has not answered in time.
     NotCommitted,
     /// The controller has acknowledged a worker's report.
     Acknowledged(WorkerId),
@@ -135,6 +138,15 @@ pub enum Fact {
     /// Something happened at the controller.
     Controller(ControllerEvent),
 
+    /// Somebody other than the controller calls an agent.
+    Calls {
+        /// Which one.
+        agent: usize,
+        /// What is asked, in short.
+        call: String,
+        /// The worker that is to be stopped by force.
+        kills: Option<WorkerId>,
+    },
     /// A call that did not come from the controller was answered.
     Heard {
         /// By which agent.
@@ -234,6 +246,7 @@ impl fmt::Display for Fact {
             Self::StopAnswered(worker, status) => write!(f, "-> stop of {worker}: {status:?}"),
             Self::Answered(reply) => write!(f, "-> {reply:?}"),
             Self::Committed(commit) => write!(f, "journal {}", Records(commit)),
+            Self::Written(commit) => write!(f, "journal, unasked {}", Records(commit)),
             Self::Reports(report) => write!(
                 f,
                 "=> WorkerFinished {} {} slots {} ({}, {})",
@@ -262,6 +275,9 @@ impl fmt::Display for Fact {
                 write!(f, "WorkerFinished {} arrives: {report:?}", report.worker)
             }
             Self::Controller(event) => AtController(event).fmt(f),
+            Self::Calls { agent, call, .. } => {
+                write!(f, "calls {}: {call}", crate::world::agent_name(*agent))
+            }
             Self::Heard { agent, call, answer, .. } => {
                 let answer: &dyn fmt::Debug = match answer {
                     Ok(answer) => answer,

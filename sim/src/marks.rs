@@ -44,6 +44,8 @@ pub const ALL: &[&str] = &[
     "registered again with a new connection",
     "journal down",
     "journal restored",
+    "a commit hung",
+    "a commit that was given up was written",
     "journal set aside",
     "power loss cut the journal",
     "agent detached and replaced",

@@ -181,6 +181,7 @@ impl Past {
                 agent.journal_works = true;
                 apply(&mut agent.rows, commit);
             }
+            Fact::Written(commit) => apply(&mut agent.rows, commit),
             Fact::NotCommitted => agent.journal_works = false,
             Fact::ShimDied => agent.shim_since = None,
             Fact::ShimBack => agent.shim_since = Some(at),

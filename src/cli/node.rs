@@ -6,7 +6,7 @@
 //!                                       signals ──────────────────────▶ told  ┘ a person is worth no wait
 //! ```
 //!
-//! Signals: SIGTERM and SIGINT end it with its workers; another one a second later or more kills
+//! Signals (`signals`): SIGTERM and SIGINT end it with its workers; another one a second later or more kills
 //! what is left of them at once. SIGUSR1 (for an upgrade) and SIGHUP (a terminal that is closed) end
 //! it without them.
 
@@ -15,28 +15,25 @@ mod apply;
 mod flags;
 mod inherited;
 mod side;
+mod signals;
 
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use nix::sys::signal::Signal;
-use tokio::{
-    runtime::{Builder, Handle},
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::{Builder, Handle};
 use tracing::{info, warn};
 
 use super::{Exit, Failure, Options, logging};
 use crate::{
     config::{self, Loaded, Places, Source},
-    machine::Shutdown,
     runtime::{
-        shutdown::{ShutdownTrigger, shutdown_channel},
+        shutdown::{ShutdownGuard, shutdown_channel},
         time_slice,
     },
 };
 
 use side::Side;
+use signals::Serving;
 
 pub(super) use admin::{AdminServer, bind_admin, run_with_admin};
 pub(super) use apply::{command_line, state_dir, this_program, worker_command};
@@ -56,6 +53,12 @@ impl Args {
 
     pub(super) fn run(self, options: &Options) -> Result<Exit, Failure> {
         inherited::hear_all_signals().context("cannot set up signals")?;
+        let side = Builder::new_current_thread().enable_all().build();
+        let side = side.context("cannot start the runtime of the status page")?;
+        let (trigger, guard) = shutdown_channel();
+        let serving = Serving::default();
+        signals::watch(&side, trigger, serving.clone())?;
+        let side = Side::drive(side).context("cannot start the thread of the status page")?;
         let settings = self.settings(options)?;
         let mut logging = logging::Logging::from(&settings.stock.logging);
         logging.format = options.log_format.unwrap_or(logging.format);
@@ -63,15 +66,13 @@ impl Args {
         for notice in &settings.notices {
             warn!("{notice}");
         }
-        let side = Builder::new_current_thread().enable_all().build();
-        let side = side.context("cannot start the runtime of the status page")?;
-        let admin = side.block_on(admin::bind(&settings))?;
-        let side = Side::drive(side).context("cannot start the thread of the status page")?;
+        let admin = side.handle.block_on(admin::bind(&settings))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime")?;
         // A kernel that does not know it, or a sandbox that forbids it, takes nothing but promptness.
         let _ = time_slice::shorten();
-        let ended = runtime.block_on(serve(&settings, options, admin, &side.handle));
+        let told = (guard, serving);
+        let ended = runtime.block_on(serve(&settings, options, admin, &side.handle, told));
         // The agent has ended, but a look-up of its controller's name cannot be called off, and may take
         // as long as a name server is silent: longer than whoever waits for the next agent would.
         runtime.shutdown_background();
@@ -85,16 +86,13 @@ async fn serve(
     options: &Options,
     admin: AdminServer,
     side: &Handle,
+    (guard, serving): (ShutdownGuard, Serving),
 ) -> anyhow::Result<()> {
     let bind = &settings.stock.node;
     let address = resolve(settings, "node.bind-address", &bind.bind_address, bind.rpc_port).await?;
     let node = apply::builder(settings, options, address)?.build().bind().await?;
     info!(admin = %admin.address()?, scheme = admin.scheme, "status page and metrics");
-    let (trigger, guard) = shutdown_channel();
-    {
-        let _context = side.enter();
-        watch_signals(trigger)?;
-    }
+    serving.begin();
     run_with_admin(node, admin, guard, side.clone()).await
 }
 
@@ -115,27 +113,4 @@ async fn resolve(
     };
     let mut found = tokio::net::lookup_host((bare, port)).await.with_context(explain)?;
     found.next().with_context(explain)
-}
-
-fn watch_signals(trigger: ShutdownTrigger) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
-    let mut detach = signal(SignalKind::user_defined1()).context("cannot watch SIGUSR1")?;
-    let hears_hangup = !inherited::is_ignored(Signal::SIGHUP);
-    let hangup = hears_hangup.then(|| signal(SignalKind::hangup())).transpose();
-    let mut hangup = hangup.context("cannot watch SIGHUP")?;
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => Shutdown::StopWorkers,
-                _ = interrupt.recv() => Shutdown::StopWorkers,
-                _ = detach.recv() => Shutdown::Detach,
-                Some(_) = async { hangup.as_mut()?.recv().await } => Shutdown::Detach,
-            }
-        };
-        loop {
-            trigger.shut_down(next().await);
-        }
-    });
-    Ok(())
 }

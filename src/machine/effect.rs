@@ -1,5 +1,5 @@
 //! What the machine wants done. Effects are plain data, executed by the driver in order, and only
-//! after the records of the same batch are durable; some answers excepted, which rest on none of them.
+//! after the records of the same batch are durable.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -81,15 +81,6 @@ impl Effect {
             | Effect::Announce(_)
             | Effect::Finish => false,
         }
-    }
-
-    /// Whether this rests on nothing that its own batch records, so that nobody need wait for that
-    /// commit.
-    ///
-    /// A worker that a reply names was in the journal before its program was spawned; what the
-    /// reply's batch adds is the process, which the next agent would find out by itself.
-    pub fn may_precede_commit(&self) -> bool {
-        matches!(self, Effect::Reply { reply: Reply::Started(_) | Reply::Alive(_), .. })
     }
 }
 
@@ -197,14 +188,6 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Takes out the effects that may be executed before the commit.
-    pub fn take_early(&mut self) -> Vec<Effect> {
-        let (early, effects) =
-            std::mem::take(&mut self.effects).into_iter().partition(Effect::may_precede_commit);
-        self.effects = effects;
-        early
-    }
-
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.commit.is_empty() && self.effects.is_empty()

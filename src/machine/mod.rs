@@ -16,10 +16,11 @@
 //! 1. [`Event::Begin`] comes first, once the agent can be reached, and is a batch of its own.
 //! 2. One mutation, then drain: after one or more calls of [`Machine::handle`] with the same
 //!    [`Effects`], the [`Commit`] is made durable, and only then are the effects executed, in order.
-//!    No effect is visible outside before what it rests on is durable; those that rest on earlier
-//!    commits alone [may go first](Effects::take_early).
+//!    No effect is visible outside before what it rests on is durable.
 //! 3. If the commit fails, [`Event::JournalFailed`] is handed in, then every effect that
 //!    [awaits the commit](Effect::awaits_commit) as [`Event::NotDurable`]; the others are executed.
+//!    A commit that has not ended in time has failed. It may become durable all the same, but only
+//!    before the next commit, which is a rewriting one.
 //!    After a [rewriting](Commit::rewrite) commit that succeeds: [`Event::JournalRestored`].
 //! 4. When the time of [`Machine::next_timeout`] has come: [`Event::Timeout`].
 //! 5. After [`Effect::Finish`] nothing is handed in any more.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::ports::{Controller, Events};
+use super::{
+    essential::Essential,
+    ports::{Controller, Events},
+};
 use crate::{
     machine::{Event, Heartbeat, Registration, Report},
     rpc::client::{ControllerClient, Notification},
@@ -22,12 +25,14 @@ impl From<Notification> for Event {
 pub struct GrpcController {
     client: Arc<ControllerClient>,
     events: Events,
+    essential: Essential,
 }
 
 impl GrpcController {
-    /// A port that calls through `client` and answers to `events`.
-    pub fn new(client: ControllerClient, events: Events) -> Self {
-        Self { client: Arc::new(client), events }
+    /// A port that calls through `client` and answers to `events`. A call that panics has no answer,
+    /// so it ends the agent.
+    pub fn new(client: ControllerClient, events: Events, essential: Essential) -> Self {
+        Self { client: Arc::new(client), events, essential }
     }
 
     fn call<F>(&self, call: impl FnOnce(Arc<ControllerClient>) -> F)
@@ -36,7 +41,8 @@ impl GrpcController {
     {
         let events = self.events.clone();
         let call = call(self.client.clone());
-        tokio::spawn(async move { events.send(call.await) });
+        let task = async move { events.send(call.await) };
+        self.essential.task("controller call", task);
     }
 }
 

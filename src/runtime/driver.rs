@@ -4,24 +4,28 @@
 //!        ┌──────────────────────────────────────────────────────────────┐
 //!        ▼                                                              │
 //!  wait for an event ─▶ handle it and all that are ready ─▶ commit ─▶ execute
-//!                                                     └─▶ answers that rest on earlier commits
 //! ```
 //!
 //! The same driver runs in production and in the simulator; only its ports differ. It never waits
-//! for a port, the journal's commit excepted.
+//! for a port, the journal's commit excepted: for that it waits a quarter of a second ([`commits`]).
+//! Meanwhile its thread serves whoever needs no driver: connections, answers from the view.
+
+mod commits;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use super::{
     execute::Executor,
-    ports::{Clock, Controller, Journal, Observer, Processes},
+    ports::{Clock, Committing, Controller, Journal, JournalError, Observer, Processes},
 };
 use crate::{
-    machine::{Effect, Effects, Event, Machine, Now, Report, View},
+    machine::{Commit, Effect, Effects, Event, Machine, Now, Report, View},
     mailbox::Inbox,
 };
+use commits::Commits;
 
 /// How many events share a commit at most: enough to amortise it, few enough that replies to the
 /// first do not wait for long.
@@ -53,6 +57,9 @@ pub struct Parts {
 pub struct Driver {
     machine: Machine,
     journal: Box<dyn Journal>,
+    commits: Commits,
+    /// A commit that was given up, and has not ended.
+    overdue: Option<Committing>,
     clock: Arc<dyn Clock>,
     observer: Box<dyn Observer>,
     view: watch::Sender<Arc<View>>,
@@ -66,6 +73,8 @@ impl Driver {
         Self {
             machine: parts.machine,
             journal: parts.journal,
+            commits: Commits::default(),
+            overdue: None,
             clock: parts.clock,
             observer: parts.observer,
             view: parts.view,
@@ -119,7 +128,7 @@ impl Driver {
             self.publish();
         }
         while !effects.is_empty() {
-            effects = self.settle(now, effects).await;
+            effects = self.commit_and_execute(effects).await;
         }
     }
 
@@ -135,15 +144,14 @@ impl Driver {
     }
 
     /// Commits, then executes. Returns what the machine makes of the commit's result.
-    async fn settle(&mut self, now: Now, mut batch: Effects) -> Effects {
-        if !batch.commit.is_empty() {
-            self.answer_early(now, &mut batch).await;
-        }
+    async fn commit_and_execute(&mut self, batch: Effects) -> Effects {
+        let rewrite = batch.commit.rewrite;
+        let committed = self.commit(batch.commit).await;
+        let now = self.clock.now();
         let mut next = Effects::default();
-        let committed = self.commit(&batch);
         if let Err(error) = &committed {
-            self.handle(now, Event::JournalFailed(error.as_str().into()), &mut next);
-        } else if batch.commit.rewrite {
+            self.handle(now, Event::JournalFailed(error.0.as_str().into()), &mut next);
+        } else if rewrite {
             self.handle(now, Event::JournalRestored, &mut next);
         }
         // Readers see what replies speak of before the replies leave.
@@ -158,33 +166,49 @@ impl Driver {
         next
     }
 
-    /// Answers whom no commit concerns, and lets the answers leave before this thread is kept by one.
-    async fn answer_early(&mut self, now: Now, batch: &mut Effects) {
-        let early = batch.take_early();
-        if early.is_empty() {
-            return;
-        }
-        self.publish();
-        for effect in early {
-            self.execute(now, effect);
-        }
-        tokio::task::yield_now().await;
-    }
-
     fn execute(&mut self, now: Now, effect: Effect) {
         self.observer.effect(now, &effect);
         self.finished |= effect == Effect::Finish;
         self.executor.execute(effect);
     }
 
-    fn commit(&mut self, batch: &Effects) -> Result<(), String> {
-        if batch.commit.is_empty() {
+    /// Commits, for as long as that may take.
+    async fn commit(&mut self, commit: Commit) -> Result<(), JournalError> {
+        if commit.is_empty() {
             return Ok(());
         }
-        let before = self.clock.now().mono;
-        let result = self.journal.commit(&batch.commit);
-        self.observer.commit(self.clock.now().mono.since(before), result.as_ref().copied());
-        result.map_err(|error| error.to_string())
+        let began = self.clock.now().mono;
+        let result = self.commit_in_time(commit).await;
+        self.observer.commit(self.clock.now().mono.since(began), result.as_ref().copied());
+        result
+    }
+
+    async fn commit_in_time(&mut self, commit: Commit) -> Result<(), JournalError> {
+        if let Some(late) = &mut self.overdue
+            && late.now_or_never().is_some()
+        {
+            self.overdue = None;
+            self.commits.handle_ended();
+        }
+        let mut deadline = self.commits.begin(self.clock.now().mono, commit.records.len())?;
+        let mut committing = self.journal.commit(commit);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut committing => {
+                    self.commits.handle_ended();
+                    return result;
+                }
+                () = self.clock.sleep_until(deadline) => {}
+            }
+            match self.commits.handle_deadline(self.clock.now().mono) {
+                Ok(later) => deadline = later,
+                Err(error) => {
+                    self.overdue = Some(committing);
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 

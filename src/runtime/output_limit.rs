@@ -27,7 +27,7 @@ use std::{
         Arc,
         mpsc::{self, RecvTimeoutError},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -40,7 +40,10 @@ use nix::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::output::{OutputDir, Stream};
+use super::{
+    essential::Essential,
+    output::{OutputDir, Stream},
+};
 use crate::{ids::WorkerId, machine::View};
 
 /// Between two looks; and after one that found something to cut: who writes much is watched closely.
@@ -59,11 +62,11 @@ impl OutputLimit {
         dir: OutputDir,
         limit: u64,
         view: watch::Receiver<Arc<View>>,
+        essential: &Essential,
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let watch = Watch { dir, limit, view, done: BTreeSet::new(), warned: false };
-        let thread = thread::Builder::new().name("output".into());
-        let thread = thread.spawn(move || watch.run(&stopped))?;
+        let thread = essential.thread("output", move || watch.run(&stopped))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -72,7 +75,7 @@ impl Drop for OutputLimit {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // What it died of was logged.
+            // A panic was reported.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
 //! What the driver needs of the world, as a few small traits.
 //!
 //! A port submits and returns: whatever takes time is answered later, as an event through the
-//! [`Events`] that the port was built with. Only [`Journal::commit`] is waited for.
+//! [`Events`] that the port was built with, or as a future. No port waits for the world.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -39,9 +39,14 @@ pub trait Processes: Send {
 
 /// Keeps the machine's records.
 pub trait Journal: Send {
-    /// Makes these records durable, all or none.
-    fn commit(&mut self, commit: &Commit) -> Result<(), JournalError>;
+    /// Begins to make these records durable, all or none, and returns at once. The commit goes on
+    /// whether or not somebody waits for its result. There is one at a time: the driver begins the
+    /// next one when it has the result of this one.
+    fn commit(&mut self, commit: Commit) -> Committing;
 }
+
+/// A commit that has begun. Its result is that of the commit.
+pub type Committing = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>;
 
 /// Why a commit failed.
 #[derive(Debug, Error)]

@@ -64,8 +64,13 @@ impl Supervisor {
     }
 
     pub(super) fn untrack(&mut self, id: WorkerId, out: &mut Output) {
-        if self.workers.get(&id).is_some_and(Worker::is_tracked) {
-            self.remove(id, out);
+        if self.workers.get(&id).is_some_and(Worker::is_tracked)
+            && let Some(worker) = self.remove(id, out)
+            && worker.signal == Some(Signal::Kill)
+            && worker.leaves_group()
+        {
+            // It has ended, and its supervisor does the same; but the kernel port watches it here.
+            out.ask(Operation::RemoveGroup(id));
         }
     }
 

@@ -61,7 +61,7 @@ pub enum Request {
         /// The signal.
         signal: Signal,
     },
-    /// Track a worker no longer.
+    /// Track a worker no longer: nothing of it is left.
     Untrack {
         /// The worker.
         worker: WorkerId,

@@ -12,8 +12,7 @@ use arroyo_node::{
     machine::{Commit, Exit, Process, Record, Wall, Worker},
     rpc::wire::{StopWorkerStatus, WorkerExit, worker_exit::How},
     runtime::{
-        journal::{Checkpoints, SqliteJournal},
-        ports::Journal as _,
+        journal::{BlockingJournal as _, Checkpoints, SqliteJournal},
         process::send_signal,
         state_dir::boot_id,
     },

@@ -8,6 +8,7 @@ use arroyo_node::{
     rpc::client::{CallSettings, ControllerClient},
     runtime::{
         controller::GrpcController,
+        essential::essential,
         ports::{Controller as _, Events},
     },
 };
@@ -51,7 +52,7 @@ async fn port(
     let controller = Controller::start().await;
     let (client, _) = client(controller.address, settings);
     let (events, answers) = Events::channel();
-    (controller, GrpcController::new(client, events), answers)
+    (controller, GrpcController::new(client, events, essential().0), answers)
 }
 
 fn read<M: Message + Default>(call: &Call) -> M {

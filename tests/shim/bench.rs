@@ -16,6 +16,7 @@ use arroyo_node::{
     ids::{Generation, JobId, PipelineId, WorkerId},
     machine::{Dialect, Event, Exit, Launch, Process, Signal, StartKey, Wall, WorkerSpec},
     runtime::{
+        essential::essential,
         output::{OutputDir, Stream},
         ports::{Events, Processes as _},
         process::{
@@ -88,12 +89,14 @@ impl Bench {
     /// What the start of an agent is to the shim.
     pub(crate) fn connect(&mut self) {
         let (config, shim) = (self.config.clone(), self.shim.clone());
+        // A panic of the port ends a test by what does not happen then.
+        let (essential, _panics) = essential();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let start = ShimProcesses::start(config, shim, self.sender.clone());
+        let start = ShimProcesses::start(config, shim, self.sender.clone(), &essential);
         let (port, known) = self.runtime.insert(runtime).block_on(start).unwrap();
         self.port = Some(port);
         self.known = known;

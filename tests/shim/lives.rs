@@ -195,7 +195,10 @@ fn a_shim_that_cannot_be_started_is_an_error_that_names_it() {
         let (events, _receiver) = arroyo_node::runtime::ports::Events::channel();
         runtime
             .block_on(arroyo_node::runtime::process::shim::ShimProcesses::start(
-                config, shim, events,
+                config,
+                shim,
+                events,
+                &arroyo_node::runtime::essential::essential().0,
             ))
             .map(drop)
     };

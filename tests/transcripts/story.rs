@@ -13,7 +13,7 @@ use arroyo_node::{
         Ask, CallError, Config, Dialect, Effect, Effects, Event, Heartbeat, Machine, Mono, Now,
         Process, Recovered, Shutdown, SpawnError, Start, StartKey, Stop, StopHow, Wall,
     },
-    runtime::{journal::MemoryJournal, ports::Journal as _},
+    runtime::journal::{BlockingJournal as _, MemoryJournal},
 };
 use goldenscript::Context;
 
@@ -249,14 +249,10 @@ impl Story {
         Ok(())
     }
 
-    /// Commits, then executes: what the machine's contract asks of a driver. Answers that need not wait go
-    /// first.
-    fn settle(&mut self, mut batch: Effects) -> Result<Effects, Box<dyn Error>> {
+    /// Commits, then executes: what the machine's contract asks of a driver.
+    fn settle(&mut self, batch: Effects) -> Result<Effects, Box<dyn Error>> {
         let (now, mut next) = (self.now, Effects::default());
         self.lines.at(self.elapsed(), now.mono);
-        for effect in batch.take_early() {
-            self.execute(&effect, &mut next)?;
-        }
         let failed = self.disk_is_full && !batch.commit.is_empty();
         self.lines.commit(&batch.commit, failed);
         if failed {

@@ -9,7 +9,7 @@ use arroyo_node::{
         CallError, Commit, Config, Effect, Effects, Event, Exit, Machine, Mono, Now, Process,
         Record, Recovered, Shutdown, Signal, Wall, Worker,
     },
-    runtime::{journal::SqliteJournal, ports::Journal as _},
+    runtime::journal::{BlockingJournal as _, SqliteJournal},
 };
 
 /// What an agent held when it ended.

@@ -297,11 +297,7 @@ impl World {
     }
 
     /// Commits, then executes. Returns what the machine makes of it, unless the agent is killed.
-    fn settle(&mut self, mut batch: Effects) -> Result<Effects, Killed> {
-        for effect in batch.take_early() {
-            self.live_on()?;
-            self.carry_out(effect);
-        }
+    fn settle(&mut self, batch: Effects) -> Result<Effects, Killed> {
         let mut next = Effects::default();
         let committed = self.journal.commit(&batch.commit);
         self.trace.push(|| Line::Commit(batch.commit.clone(), committed.is_ok()));

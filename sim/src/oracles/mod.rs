@@ -17,6 +17,7 @@ mod p11_convergence;
 mod p12_bad_input;
 mod p13_wall_clock;
 mod p15_room;
+mod p16_nothing_waits;
 mod release;
 mod stop_answers;
 
@@ -88,6 +89,7 @@ pub fn all(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         Box::new(p12_bad_input::BadInput),
         Box::new(p13_wall_clock::WallClock::new(&plan.agents)),
         Box::new(p15_room::Room::default()),
+        Box::new(p16_nothing_waits::NothingWaits::new(plan)),
         Box::new(release::Release),
         Box::new(stop_answers::StopAnswers),
         Box::new(conduct::Conduct),

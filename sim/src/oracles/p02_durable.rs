@@ -66,7 +66,7 @@ impl Oracle for Durable {
                 }
             }
             Fact::AgentGone(_) => drop(self.wishes.remove(&agent)),
-            Fact::Committed(commit) => {
+            Fact::Committed(commit) | Fact::Written(commit) => {
                 let states = self.states.entry(agent).or_default();
                 let mut kept = states.last().cloned().unwrap_or_default();
                 apply(&mut kept.rows, commit);

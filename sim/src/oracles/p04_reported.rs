@@ -37,7 +37,7 @@ impl Oracle for Reported {
                 })?;
                 arrived(agent, report, worker)
             }
-            (Place::Agent(_), Fact::Committed(commit)) => {
+            (Place::Agent(_), Fact::Committed(commit) | Fact::Written(commit)) => {
                 for record in &commit.records {
                     if let Record::Worker(worker) = record
                         && let Some(end) = worker.end

@@ -245,6 +245,8 @@ fn class(fact: &Fact) -> &'static str {
         | Fact::ErrorLogged(_)
         | Fact::Controller(ControllerEvent::Violation(_)) => "broken",
         Fact::Committed(_)
+        | Fact::Written(_)
+        | Fact::Calls { .. }
         | Fact::Hit { .. }
         | Fact::Heartbeats { .. }
         | Fact::Arrived(_)

@@ -149,6 +149,8 @@ pub enum Fault {
     OutOfMemory { agent: usize, nth: u64 },
     /// The disk takes no commits.
     Disk { agent: usize, ms: u64 },
+    /// The disk does not answer: commits do not return.
+    DiskHangs { agent: usize, ms: u64, writes: Writes },
     /// The wall clock jumps.
     ClockJump { agent: usize, by_ms: i64 },
     /// Nothing gets through between agent and controller.
@@ -173,6 +175,22 @@ pub enum Fault {
     AnswersLost { ms: u64 },
     /// The connection breaks just when the agent has answered its next StartWorker.
     StartAnswerLost { agent: usize, ms: u64 },
+}
+
+/// When a disk that hangs writes what it was given.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Writes {
+    /// At once; only the answer is late.
+    First,
+    /// When it answers again.
+    Last,
+    /// Never: it answers with an error.
+    Never,
+}
+
+impl Writes {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::First, Self::Last, Self::Never];
 }
 
 /// A moment at which a kill hurts.
@@ -235,11 +253,12 @@ pub enum Kind {
     ControllerHangs,
     AnswersLost,
     StartAnswerLost,
+    DiskHangs,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Kill,
         Self::KillWhen,
         Self::PowerLoss,
@@ -261,6 +280,7 @@ impl Kind {
         Self::ControllerHangs,
         Self::AnswersLost,
         Self::StartAnswerLost,
+        Self::DiskHangs,
     ];
 }
 
@@ -290,6 +310,7 @@ impl Fault {
             Self::KillShim { .. } => Kind::KillShim,
             Self::OutOfMemory { .. } => Kind::OutOfMemory,
             Self::Disk { .. } => Kind::Disk,
+            Self::DiskHangs { .. } => Kind::DiskHangs,
             Self::ClockJump { .. } => Kind::ClockJump,
             Self::Partition { .. } => Kind::Partition,
             Self::Deaf { .. } | Self::Mute { .. } => Kind::OneWay,

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     AgentPlan, BadCall, Call, ControllerPlan, Deed, Fault, Kind, Moment, Plan, Temper, TimedDeed,
+    Writes,
 };
 use crate::streams::{Stream, below, between, percent, stream, stream_of};
 
@@ -15,8 +16,12 @@ impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut swarm = stream(seed, Stream::Swarm);
-        let kinds = draw_kinds(&mut swarm);
+        let mut kinds = draw_kinds(&mut swarm);
         let temper = draw_temper(&mut swarm);
+        // From a stream of its own: runs without it stay as they were.
+        if !kinds.is_empty() && percent(&mut stream_of(seed, Stream::Swarm, &[&"disk hangs"]), 35) {
+            kinds.push(Kind::DiskHangs);
+        }
         let mut shape = stream(seed, Stream::Shape);
         let trouble_ms = between(&mut shape, 60, 240) * 1_000;
         let mut agents = draw_agents(&mut shape);
@@ -109,6 +114,7 @@ fn draw_kinds(rng: &mut ChaCha8Rng) -> Vec<Kind> {
     let rare = |kind: &Kind| matches!(kind, Kind::Damage | Kind::PowerLoss);
     Kind::ALL
         .into_iter()
+        .filter(|kind| *kind != Kind::DiskHangs)
         .filter(|kind| percent(rng, if rare(kind) { share / 2 } else { share }))
         .collect()
 }
@@ -209,6 +215,9 @@ fn draw_fault(rng: &mut ChaCha8Rng, kind: Kind, agents: usize) -> Fault {
         Kind::KillShim => Fault::KillShim { agent },
         Kind::OutOfMemory => Fault::OutOfMemory { agent, nth: below(rng, 100) },
         Kind::Disk => Fault::Disk { agent, ms },
+        Kind::DiskHangs => {
+            Fault::DiskHangs { agent, ms, writes: Writes::ALL[pick(rng, Writes::ALL.len())] }
+        }
         Kind::ClockJump => {
             let by = i64::try_from(below(rng, 20_000_000)).unwrap_or(0) - 10_000_000;
             Fault::ClockJump { agent, by_ms: by }

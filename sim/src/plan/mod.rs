@@ -11,7 +11,7 @@ mod deed;
 pub mod draw;
 mod telling;
 
-pub use deed::{BadCall, Call, Deed, Fault, Kind, Moment, TimedDeed};
+pub use deed::{BadCall, Call, Deed, Fault, Kind, Moment, TimedDeed, Writes};
 use serde::{Deserialize, Serialize};
 
 /// One run.

@@ -35,6 +35,7 @@ impl fmt::Display for Fault {
             Self::KillWhen { moment, .. } => write!(f, ", at the next {moment:?}"),
             Self::PowerLoss { cut_permille, .. } => write!(f, ", {cut_permille}‰ of the log kept"),
             Self::ClockJump { by_ms, .. } => write!(f, " by {by_ms} ms"),
+            Self::DiskHangs { writes, .. } => write!(f, ", it writes {writes:?}"),
             Self::Deaf { .. } => f.write_str(", towards the controller"),
             Self::Mute { .. } => f.write_str(", from the controller"),
             Self::ControllerSlow { each_ms, .. } => write!(f, ", {each_ms} ms an answer"),
@@ -58,6 +59,7 @@ impl Fault {
             | Self::KillShim { agent }
             | Self::OutOfMemory { agent, .. }
             | Self::Disk { agent, .. }
+            | Self::DiskHangs { agent, .. }
             | Self::ClockJump { agent, .. }
             | Self::Partition { agent, .. }
             | Self::Deaf { agent, .. }
@@ -84,6 +86,7 @@ impl Fault {
             | Self::ShutDown { ms, .. }
             | Self::Pause { ms, .. }
             | Self::Disk { ms, .. }
+            | Self::DiskHangs { ms, .. }
             | Self::Partition { ms, .. }
             | Self::Deaf { ms, .. }
             | Self::Mute { ms, .. }

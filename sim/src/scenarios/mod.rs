@@ -3,6 +3,7 @@
 //! stays what it is. It keeps every promise like any run, and its trace must tell its story: else it
 //! shows nothing any more.
 
+mod disk;
 mod forgotten;
 mod quirks;
 mod regressions;
@@ -39,6 +40,7 @@ pub const ALL: &[Scenario] = &[
     forgotten::SAME_RUN_AGAIN,
     quirks::RESTART_BEFORE_EXPIRY,
     quirks::NEWER_GENERATION_ON_A_FULL_NODE,
+    disk::DISK_HANGS,
 ];
 
 /// The scenario of this name.

@@ -30,6 +30,7 @@ use arroyo_node::{
     runtime::{
         controller::GrpcController,
         driver::{Driver, Parts},
+        essential::essential,
         journal::{Checkpoints, SqliteJournal},
         ports::Clock as _,
     },
@@ -41,10 +42,11 @@ use tonic::transport::Endpoint;
 use super::{
     CONTROLLER, agent_name,
     clock::SimClock,
+    disk::{Disk, Kept, WatchedJournal},
     gate::Gate,
     links::Links,
     net::{self, AGENT_PORT, AgentDial, CONTROLLER_PORT},
-    ports::{Disk, WatchedController, WatchedJournal, Watcher},
+    ports::{WatchedController, Watcher},
 };
 use crate::{
     fact::{Ending, Fact, Place},
@@ -159,10 +161,10 @@ impl AgentHost {
         let controller = self.controller(config.machine.clone(), mailbox.events())?;
         let machine = machine::Machine::new(config, self.machine_seed(life), recovered, now);
         let (view_sender, view) = watch::channel(Arc::new(machine.view()));
+        let checkpoint = (self.plan.checkpoint_every, self.plan.checkpoint_every);
         let journal = WatchedJournal {
-            inner,
+            inner: Arc::new(Mutex::new(Kept { journal: inner, checkpoint })),
             disk: self.disk.clone(),
-            checkpoint: (self.plan.checkpoint_every, self.plan.checkpoint_every),
             agent: self.number,
             recorder: self.recorder.clone(),
         };
@@ -177,6 +179,7 @@ impl AgentHost {
                 self.number,
                 self.recorder.clone(),
                 self.links.clone(),
+                self.disk.clone(),
             )),
             view: view_sender,
             announce: Box::new(drop),
@@ -213,7 +216,8 @@ impl AgentHost {
         let calls = CallSettings::default();
         let client = ControllerClient::new(name, endpoint, calls, dial, notify);
         Ok(WatchedController {
-            inner: GrpcController::new(client, events),
+            // A panic fails the run by itself.
+            inner: GrpcController::new(client, events, essential().0),
             agent: self.number,
             recorder: self.recorder.clone(),
         })

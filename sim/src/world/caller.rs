@@ -193,6 +193,12 @@ impl Caller {
 
     async fn send(&self, agent: usize, request: Request, wanted: Option<Code>) {
         let call = short(&request);
+        let kills = match &request {
+            Request::Stop(stop) if stop.force && !stop.finished => Some(WorkerId(stop.worker_id)),
+            _ => None,
+        };
+        let calls = Fact::Calls { agent, call: call.clone(), kills };
+        self.recorder.note(Place::Caller, calls);
         let sent = async {
             let url = format!("http://{}:{AGENT_PORT}", agent_name(agent));
             let endpoint = Endpoint::from_shared(url)

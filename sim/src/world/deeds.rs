@@ -7,6 +7,7 @@ use arroyo_node::{controller::Stop, ids::JobId, ids::MachineId, machine::Shutdow
 use super::{
     CALLER, CONTROLLER, World, agent_name,
     controller::{Command, Mood, job_spec},
+    disk::Condition,
     links::Trouble,
 };
 use crate::{
@@ -35,6 +36,9 @@ pub(super) enum End {
 /// Why a fault does not strike.
 const BUSY: &str = "the link has another fault";
 const DOWN: &str = "it is down";
+
+/// What is said of a disk whose fault is over.
+pub(crate) const DISK_WORKS: &str = "the disk takes writes";
 
 impl Ends {
     fn take(&mut self, now: Duration) -> Option<End> {
@@ -124,7 +128,11 @@ impl World {
                 killed.then_some(()).ok_or("there is no worker")?;
             }
             Fault::Disk { agent, ms } => {
-                self.agents[agent].disk.set(Some("No space left on device"));
+                self.agents[agent].disk.set(Condition::Full("No space left on device"));
+                self.end_after(ms, End::Disk(agent));
+            }
+            Fault::DiskHangs { agent, ms, writes } => {
+                self.agents[agent].disk.set(Condition::Hangs(writes));
                 self.end_after(ms, End::Disk(agent));
             }
             Fault::ClockJump { agent, by_ms } => self.agents[agent].clock.jump(by_ms),
@@ -170,8 +178,8 @@ impl World {
                 }
             }
             End::Disk(agent) => {
-                self.agents[agent].disk.set(None);
-                self.note(Fact::Over("the disk takes writes"));
+                self.agents[agent].disk.set(Condition::Works);
+                self.agents[agent].note(Fact::Over(DISK_WORKS));
             }
             End::Mood => {
                 self.controller.set_mood(Mood::Fine);

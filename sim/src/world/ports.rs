@@ -1,81 +1,25 @@
 //! The ports of an agent, looked at: the same calls, recorded as they pass.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arroyo_node::{
     ids::{RequestId, WorkerId},
     machine::{
-        Ask, CallError, Commit, Effect, Event, Heartbeat, Now, Registration, Reply, Report, Start,
+        Ask, CallError, Effect, Event, Heartbeat, Now, Registration, Reply, Report, Start,
         StartError, View,
     },
     runtime::{
-        journal::SqliteJournal,
         metrics::Metrics,
         observer::Observers,
-        ports::{Controller, Journal, JournalError, Observer},
+        ports::{Controller, JournalError, Observer},
     },
 };
 
-use super::links::Links;
+use super::{disk::Disk, links::Links};
 use crate::{
     fact::{Fact, Place},
     recorder::Recorder,
 };
-
-/// The disk of one machine. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<Option<&'static str>>>);
-
-impl Disk {
-    /// Takes no writes from now on, for this reason; or takes them again.
-    pub(super) fn set(&self, error: Option<&'static str>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-
-    fn error(&self) -> Option<&'static str> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The real journal on a disk that fails by plan.
-pub(super) struct WatchedJournal {
-    /// The real one.
-    pub inner: SqliteJournal,
-    /// What it lies on.
-    pub disk: Disk,
-    /// Commits until the next checkpoint, and from then to the one after it.
-    pub checkpoint: (u32, u32),
-    /// Whose it is.
-    pub agent: usize,
-    /// Who looks on.
-    pub recorder: Recorder,
-}
-
-impl Journal for WatchedJournal {
-    fn commit(&mut self, commit: &Commit) -> Result<(), JournalError> {
-        let place = Place::Agent(self.agent);
-        let result = match self.disk.error() {
-            Some(error) => Err(JournalError(error.to_owned())),
-            None => self.inner.commit(commit),
-        };
-        match &result {
-            Ok(()) => self.recorder.note(place, Fact::Committed(commit.clone())),
-            Err(_) => self.recorder.note(place, Fact::NotCommitted),
-        }
-        self.checkpoint.0 = self.checkpoint.0.saturating_sub(1);
-        if self.checkpoint.0 == 0 && self.disk.error().is_none() {
-            self.checkpoint.0 = self.checkpoint.1;
-            if let Err(error) = self.inner.checkpoint() {
-                self.recorder.fail("journal", format!("a checkpoint failed: {error}"));
-            }
-        }
-        result
-    }
-}
 
 /// The real calls to the controller.
 pub(super) struct WatchedController<C> {
@@ -111,6 +55,7 @@ pub(super) struct Watcher {
     agent: usize,
     recorder: Recorder,
     links: Links,
+    disk: Disk,
     production: Observers,
     /// StopWorkers that are not answered yet.
     stops: BTreeMap<RequestId, WorkerId>,
@@ -120,9 +65,10 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Looks on at one life of an agent.
-    pub(super) fn new(agent: usize, recorder: Recorder, links: Links) -> Self {
+    pub(super) fn new(agent: usize, recorder: Recorder, links: Links, disk: Disk) -> Self {
         let production = Observers::new(Arc::new(Metrics::new()));
-        Self { agent, recorder, links, production, stops: BTreeMap::new(), starts: BTreeMap::new() }
+        let (stops, starts) = (BTreeMap::new(), BTreeMap::new());
+        Self { agent, recorder, links, disk, production, stops, starts }
     }
 
     fn note(&self, fact: Fact) {
@@ -179,6 +125,10 @@ impl Observer for Watcher {
     }
 
     fn commit(&mut self, took: Duration, result: Result<(), &JournalError>) {
+        if result.is_err() {
+            self.disk.give_up();
+            self.note(Fact::NotCommitted);
+        }
         self.production.commit(took, result);
     }
 

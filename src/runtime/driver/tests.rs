@@ -1,16 +1,18 @@
-//! The order of things: what is committed before whom it concerns hears of it, and who need not wait.
+//! The order of things: what is committed before somebody hears of it; and a disk that hangs.
 
-use std::sync::Mutex;
+use std::{future::ready, sync::Mutex, time::Instant};
+
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::*;
 use crate::{
     ids::{Generation, JobId, MachineId, WorkerId},
     machine::{
-        Ask, Commit, Config, Dialect, Heartbeat, Launch, Process, Recovered, Registration, Reply,
-        Shutdown, Signal, Start,
+        Ask, Config, Dialect, Heartbeat, Launch, Process, Recovered, Registration, Reply, Shutdown,
+        Signal, Start, StartError,
     },
-    mailbox::{Events, mailbox},
-    runtime::{clock::SystemClock, ports::JournalError},
+    mailbox::{Events, Mailbox, mailbox},
+    runtime::clock::SystemClock,
 };
 
 /// What has happened, in order.
@@ -24,9 +26,37 @@ impl Happened {
 }
 
 impl Journal for Happened {
-    fn commit(&mut self, _: &Commit) -> Result<(), JournalError> {
+    fn commit(&mut self, _: Commit) -> Committing {
         self.note("commit");
-        Ok(())
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// The disk answers when the test says so.
+#[derive(Clone, Default)]
+struct Slow(Arc<Mutex<Vec<Unanswered>>>);
+
+/// A commit, and how to say that it is done.
+type Unanswered = (Commit, oneshot::Sender<()>);
+
+impl Slow {
+    /// The commits that have no answer.
+    fn waiting(&self) -> Vec<Commit> {
+        self.0.lock().unwrap().iter().map(|(commit, _)| commit.clone()).collect()
+    }
+
+    fn answer(&self) {
+        for (_, done) in self.0.lock().unwrap().drain(..) {
+            let _ = done.send(());
+        }
+    }
+}
+
+impl Journal for Slow {
+    fn commit(&mut self, commit: Commit) -> Committing {
+        let (done, answered) = oneshot::channel();
+        self.0.lock().unwrap().push((commit, done));
+        Box::pin(async { answered.await.map_err(|_| JournalError("gone".into())) })
     }
 }
 
@@ -77,35 +107,101 @@ fn start(machine: MachineId) -> Ask {
     })
 }
 
+/// A driver at work, with a journal of its own.
+struct Running {
+    machine_id: MachineId,
+    mailbox: Mailbox,
+    view: watch::Receiver<Arc<View>>,
+    driver: JoinHandle<()>,
+}
+
+impl Running {
+    fn with(journal: impl Journal + 'static, happened: &Happened) -> Self {
+        let (mailbox, inbox) = mailbox();
+        let clock = Arc::new(SystemClock);
+        let machine_id = MachineId::new("machine");
+        let config = Config::new(machine_id.clone());
+        let machine = Machine::new(config, [0; 32], Recovered::default(), clock.now());
+        let (view_sender, view) = watch::channel(Arc::new(machine.view()));
+        let driver = Driver::new(Parts {
+            machine,
+            inbox,
+            processes: Box::new(Quick(mailbox.events(), happened.clone())),
+            journal: Box::new(journal),
+            controller: Box::new(Nobody),
+            clock,
+            observer: Box::new(Nobody),
+            view: view_sender,
+            announce: Box::new(drop),
+        });
+        Self { machine_id, mailbox, view, driver: tokio::spawn(driver.run()) }
+    }
+
+    /// The answer to a start.
+    async fn start(&self) -> Result<WorkerId, StartError> {
+        match self.mailbox.ask(start(self.machine_id.clone())).await.unwrap().0 {
+            Reply::Started(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn until_view(&self, wanted: impl Fn(&View) -> bool) {
+        let mut view = self.view.clone();
+        view.wait_for(|view| wanted(view)).await.unwrap();
+    }
+
+    async fn end(self) {
+        self.mailbox.shut_down(Shutdown::Detach);
+        self.driver.await.unwrap();
+    }
+}
+
 #[tokio::test]
-async fn a_start_is_answered_between_the_commits_of_the_worker_and_of_its_process() {
-    let (mailbox, inbox) = mailbox();
-    let clock = Arc::new(SystemClock);
-    let machine_id = MachineId::new("machine");
-    let config = Config::new(machine_id.clone());
-    let machine = Machine::new(config, [0; 32], Recovered::default(), clock.now());
-    let (view, mut latest) = watch::channel(Arc::new(machine.view()));
+async fn a_start_is_answered_after_the_commits_of_the_worker_and_of_its_process() {
     let happened = Happened::default();
-    let driver = Driver::new(Parts {
-        machine,
-        inbox,
-        processes: Box::new(Quick(mailbox.events(), happened.clone())),
-        journal: Box::new(happened.clone()),
-        controller: Box::new(Nobody),
-        clock,
-        observer: Box::new(Nobody),
-        view,
-        announce: Box::new(drop),
-    });
-    let driver = tokio::spawn(driver.run());
-    let (reply, receipt) = mailbox.ask(start(machine_id)).await.unwrap();
+    let mut running = Running::with(happened.clone(), &happened);
+    let id = running.start().await.unwrap();
     happened.note("answered");
-    let Reply::Started(Ok(id)) = reply else { panic!("{reply:?}") };
-    let seen = latest.borrow_and_update().workers.get(id).unwrap().process;
+    let seen = running.view.borrow_and_update().workers.get(id).unwrap().process;
     assert!(seen.is_some(), "who asks what runs is told of the process as soon as the caller is");
-    drop(receipt);
-    mailbox.shut_down(Shutdown::Detach);
-    driver.await.unwrap();
+    running.end().await;
     let happened = happened.0.lock().unwrap().clone();
-    assert_eq!(happened, ["commit", "spawn", "answered", "commit"]);
+    assert_eq!(happened, ["commit", "spawn", "commit", "answered"]);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_a_journal_that_fails_until_it_answers() {
+    let (slow, happened) = (Slow::default(), Happened::default());
+    let running = Running::with(slow.clone(), &happened);
+    let before = Instant::now();
+    let StartError::JournalDown(down) = running.start().await.unwrap_err() else { panic!() };
+    assert!(before.elapsed().as_millis() >= 250);
+    assert!(down.reason.contains("has not answered for 2"), "{down}");
+    let first = slow.waiting();
+
+    // No other commit is begun, though one is tried every so often, and nobody waits for it.
+    running.until_view(|view| view.journal_error.as_ref() != Some(&down.reason)).await;
+    let before = Instant::now();
+    running.start().await.unwrap_err();
+    assert!(before.elapsed().as_millis() < 200);
+    assert_eq!(slow.waiting(), first);
+    assert_eq!(happened.0.lock().unwrap().as_slice(), [""; 0], "nothing was spawned");
+
+    // What was given up is written late, and everything is written after it.
+    slow.answer();
+    while slow.waiting().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(slow.waiting()[0].rewrite);
+    slow.answer();
+    running.until_view(|view| view.journal_error.is_none()).await;
+    let answers = tokio::spawn(async move {
+        loop {
+            slow.answer();
+            tokio::task::yield_now().await;
+        }
+    });
+    running.start().await.unwrap();
+    running.end().await;
+    answers.abort();
 }

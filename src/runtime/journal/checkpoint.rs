@@ -2,10 +2,10 @@
 //! fsyncs that commits do without.
 //!
 //! A commit only appends to the log; by itself the log would grow for ever. A thread with a
-//! connection of its own empties it, so that the driver's loop never waits for an fsync:
+//! connection of its own empties it, so that no commit waits for an fsync:
 //!
 //! ```text
-//!  loop:    commit commit commit … ─wake─▶ commit commit commit …
+//!  commits:   commit commit commit … ─wake─▶ commit commit commit …
 //!  thread:                                  PASSIVE: copies and syncs, beside the commits
 //!                                           TRUNCATE, if commits have kept outrunning it
 //! ```
@@ -16,6 +16,7 @@
 //! discard what a person's open read transaction still looks at.
 
 use std::{
+    panic::resume_unwind,
     path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::{self, JoinHandle},
@@ -64,7 +65,15 @@ impl Checkpointer {
     }
 
     /// Tells of one commit with so many records. Never waits.
+    ///
+    /// # Panics
+    /// If the thread has: it does not end before this is dropped.
     pub(super) fn committed(&mut self, records: usize) {
+        if let Some(dead) = self.thread.take_if(|thread| thread.is_finished())
+            && let Err(panic) = dead.join()
+        {
+            resume_unwind(panic);
+        }
         self.grown += records.max(1);
         if self.grown >= WAKE_AFTER
             && let Some(wake) = &self.wake

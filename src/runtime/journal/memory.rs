@@ -9,10 +9,10 @@ use std::{
 use crate::{
     ids::WorkerId,
     machine::{Commit, Mono, Record, Recovered, Worker},
-    runtime::ports::{Journal, JournalError},
+    runtime::{journal::BlockingJournal, ports::JournalError},
 };
 
-/// A [`Journal`] that ends with the agent.
+/// A journal that ends with the agent.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryJournal {
     workers: BTreeMap<WorkerId, Arc<Worker>>,
@@ -34,7 +34,7 @@ impl MemoryJournal {
     }
 }
 
-impl Journal for MemoryJournal {
+impl BlockingJournal for MemoryJournal {
     fn commit(&mut self, commit: &Commit) -> Result<(), JournalError> {
         if commit.rewrite {
             *self = Self::default();

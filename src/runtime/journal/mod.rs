@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * **A commit is durable against the end of the agent, in order against the end of the
-//!   machine.** It lies in the kernel when [`Journal::commit`] returns, without an fsync; after a
+//!   machine.** It lies in the kernel when [`BlockingJournal::commit`] returns, without an fsync; after a
 //!   power failure the file holds the state after some commit, and never a part of one.
 //! * **Opening never fails.** What cannot be used (damaged, of another program, of a newer
 //!   version, not a file at all) is set aside with a timestamp, never deleted, and an empty journal
@@ -28,6 +28,7 @@ mod read;
 mod row;
 mod schema;
 mod store;
+mod thread;
 
 #[cfg(test)]
 mod tests;
@@ -43,23 +44,20 @@ use fault::Fault;
 use store::{BUSY_AT_COMMIT, BUSY_AT_START, Store};
 
 pub use memory::MemoryJournal;
+pub use thread::{BlockingJournal, JournalThread};
 
-use super::{
-    Notice,
-    ports::{Journal, JournalError},
-    set_aside::exists,
-};
+use super::{Notice, ports::JournalError, set_aside::exists};
 use crate::{
     ids::WorkerId,
     machine::{Commit, Record, Recovered, Wall},
 };
 
-/// A [`Journal`] in an SQLite file.
+/// A journal in an SQLite file.
 #[derive(Debug)]
 pub struct SqliteJournal {
     path: PathBuf,
     boots: Boots,
-    /// Names what is set aside later: [`Journal::commit`] is not told the time.
+    /// Names what is set aside later: [`BlockingJournal::commit`] is not told the time.
     opened_at: Wall,
     checkpoints: Checkpoints,
     state: State,
@@ -238,7 +236,7 @@ impl SqliteJournal {
     }
 }
 
-impl Journal for SqliteJournal {
+impl BlockingJournal for SqliteJournal {
     fn commit(&mut self, commit: &Commit) -> Result<(), JournalError> {
         if commit.is_empty() {
             return Ok(());

@@ -34,8 +34,9 @@ use crate::{
 /// How long a start waits for a lock, such as that of a person's `sqlite3`.
 pub(super) const BUSY_AT_START: Duration = Duration::from_secs(5);
 
-/// How long a commit waits for a lock: the driver's loop stands still meanwhile.
-pub(super) const BUSY_AT_COMMIT: Duration = Duration::from_millis(500);
+/// How long a commit waits for a lock: less than the driver waits for a commit, so that the reason
+/// is told.
+pub(super) const BUSY_AT_COMMIT: Duration = Duration::from_millis(200);
 
 /// Only the owner reads what jobs run here.
 const MODE: u32 = 0o600;

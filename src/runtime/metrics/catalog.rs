@@ -6,6 +6,8 @@ use prometheus::{
     core::Collector,
 };
 
+use super::refusals;
+
 /// Seconds, from half a millisecond to ten seconds: answers over a network, ends of processes.
 const ANSWERS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -20,20 +22,6 @@ const ENDS: &[&str] =
     &["success", "failure", "signal", "oom_killed", "lost", "unknown", "never_ran"];
 
 const CALL_RESULTS: &[&str] = &["ok", "not_found", "failed"];
-
-const REFUSALS: &[&str] = &[
-    "wrong_machine",
-    "stale_generation",
-    "superseded",
-    "not_enough_slots",
-    "draining",
-    "shutting_down",
-    "journal_down",
-    "superseded_still_alive",
-    "spawn",
-    "never_ran",
-    "stopped",
-];
 
 /// All metrics.
 #[derive(Debug)]
@@ -84,7 +72,7 @@ impl Catalog {
                 .gauge("program_runnable", "1 if the worker program can be executed, else 0."),
             workers_started: to.counter("workers_started_total", "Workers whose program ran."),
             worker_start_failures: to.counters("worker_start_failures_total",
-                "StartWorkers that were answered with an error, by reason.", "reason", REFUSALS),
+                "StartWorkers that were answered with an error, by reason.", "reason", refusals::LABELS),
             workers_ended: to.counters("workers_ended_total",
                 "Workers that ended, by how their first process did.", "how", ENDS),
             signals_sent: to.counters("signals_sent_total",

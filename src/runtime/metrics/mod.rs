@@ -36,6 +36,7 @@
 //! process.
 
 mod catalog;
+mod refusals;
 mod stopwatch;
 
 use std::{sync::Mutex, time::Duration};
@@ -44,7 +45,7 @@ use prometheus::{
     Encoder as _, ProtobufEncoder, Registry, TextEncoder, process_collector::ProcessCollector,
 };
 
-use crate::machine::{Ask, CallError, Effect, Event, Exit, Mode, Reply, Signal, StartError, View};
+use crate::machine::{Ask, CallError, Effect, Event, Exit, Mode, Reply, Signal, View};
 use catalog::Catalog;
 use stopwatch::{Lap, Stopwatch};
 
@@ -155,7 +156,7 @@ impl Metrics {
         match effect {
             Effect::Reply { request, reply: Reply::Started(result) } => {
                 if let Err(error) = result {
-                    all.worker_start_failures.with_label_values(&[start_label(error)]).inc();
+                    all.worker_start_failures.with_label_values(&[refusals::label(error)]).inc();
                 }
                 if let Some(took) = self.end(Lap::Start(*request)) {
                     all.start_worker_seconds.observe(took.as_secs_f64());
@@ -237,25 +238,6 @@ fn signal_label(signal: Signal) -> &'static str {
     match signal {
         Signal::Terminate => "SIGTERM",
         Signal::Kill => "SIGKILL",
-    }
-}
-
-fn start_label(error: &StartError) -> &'static str {
-    match error {
-        StartError::WrongMachine(_) => "wrong_machine",
-        StartError::StaleGeneration { .. } => "stale_generation",
-        StartError::Superseded { .. } => "superseded",
-        StartError::Retried { .. } => "retried",
-        StartError::NotEnoughSlots { .. } => "not_enough_slots",
-        StartError::Draining => "draining",
-        StartError::ShuttingDown => "shutting_down",
-        StartError::JournalDown(_) => "journal_down",
-        StartError::RoomNotFree { .. } => "room_not_free",
-        StartError::Forgotten => "forgotten",
-        StartError::Spawn(_) => "spawn",
-        StartError::NotRunning { .. } => "not_running",
-        StartError::NeverRan => "never_ran",
-        StartError::KeyReused { .. } => "key_reused",
     }
 }
 

@@ -3,7 +3,9 @@ use std::{collections::BTreeMap, num::NonZeroU64};
 use super::*;
 use crate::{
     ids::{Generation, JobId, MachineId, RequestId, WorkerId},
-    machine::{Dialect, Heartbeat, Now, Process, Registration, Report, Start, Wall, Workers},
+    machine::{
+        Dialect, Heartbeat, Now, Process, Registration, Report, Start, StartError, Wall, Workers,
+    },
 };
 
 /// The value of one line of the text format.

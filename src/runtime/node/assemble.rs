@@ -1,6 +1,6 @@
 //! Putting an agent together, in the order in which a start can fail.
 
-use std::{collections::BTreeSet, net::SocketAddr, os::fd::AsFd as _, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, anyhow, ensure};
 use rand::{TryRng as _, rngs::SysRng};
@@ -30,19 +30,19 @@ use crate::{
         clock::SystemClock,
         controller::GrpcController,
         driver::{Driver, Parts},
-        journal::{Checkpoints, MemoryJournal, SqliteJournal},
+        essential::{Essential, essential},
+        journal::{BlockingJournal, Checkpoints, JournalThread, MemoryJournal, SqliteJournal},
         metrics::Metrics,
         observer::Observers,
         output::OutputDir,
         output_limit::OutputLimit,
-        ports::{Clock as _, Journal, Processes},
+        ports::{Clock as _, Processes},
         process::{
             InProcess, ProcessesConfig,
             program::ProgramWatch,
             raise_descriptor_limit,
             shim::{ShimConfig, ShimProcesses},
         },
-        standby::Standby,
         state_dir::{StateDir, boot_id, check_machine_id},
         tls::{ClientTls, H2, Incoming, Reloading, ServerTls, connector},
     },
@@ -51,6 +51,7 @@ use crate::{
 
 pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode> {
     let now = SystemClock.now();
+    let (essential, panics) = essential();
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let mut state = StateDir::open(&settings.state_dir)?;
     let mut notices = Vec::new();
@@ -62,13 +63,14 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let (groups, cgroup) = find_groups(&settings, &state)?;
     let config =
         ProcessesConfig { command: settings.worker.clone(), output: output.clone(), groups };
-    let (processes, known) = supervise(&settings, &state, config, mailbox.events()).await?;
+    let (processes, known) =
+        supervise(&settings, &state, config, mailbox.events(), &essential).await?;
     recover_from_shim(&mut recovered, &known, &mut notices);
     let machine_id = identify(settings.machine_id.as_ref(), &mut state, &recovered)?;
     notices.extend_from_slice(state.notices());
 
     let server_tls = server_tls(&settings)?;
-    let (listener, listening) = bind(settings.bind).await?;
+    let listener = bind(settings.bind).await?;
     let address = listener.local_addr()?;
 
     let mut config = settings.machine.clone();
@@ -82,7 +84,7 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
     let program = ProgramWatch::start(settings.worker.program.clone(), mailbox.events())
         .context("cannot start a thread that looks for the worker program")?;
     let client = controller_client(&settings, &config.machine, mailbox.events())?;
-    let controller = GrpcController::new(client, mailbox.events());
+    let controller = GrpcController::new(client, mailbox.events(), essential.clone());
     let machine = Machine::new(config, seed()?, recovered, now);
     let (view_sender, view) = watch::channel(Arc::new(machine.view()));
     let metrics = Arc::new(Metrics::new());
@@ -93,10 +95,8 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         stop_reply: settings.stop_reply,
         about: Arc::new(about(&settings, &state, address, cgroup, &notices)),
     };
-    let journal = state.keep_name_before(journal);
-    let (standby, journal) =
-        Standby::start(listening, server_tls.clone(), service.clone(), journal)
-            .context("cannot start a thread for callers who come while the disk hangs")?;
+    let journal = JournalThread::start(state.keep_name_before(journal), &essential)
+        .context("cannot start a thread for the journal")?;
     let driver = Driver::new(Parts {
         machine,
         inbox,
@@ -106,20 +106,20 @@ pub(super) async fn assemble(settings: NodeBuilder) -> anyhow::Result<BoundNode>
         clock: Arc::new(SystemClock),
         observer: Box::new(Observers::new(metrics.clone())),
         view: view_sender,
-        announce: announcer(settings.worker_finished),
+        announce: announcer(settings.worker_finished, &essential),
     });
-    let incoming = Incoming::new(listener, server_tls)?;
-    let output_limit = limit_output(settings.output_limit, output, &service)?;
+    let output_limit = limit_output(settings.output_limit, output, &service, &essential)?;
     Ok(BoundNode {
         driver,
         service,
-        incoming,
+        incoming: Incoming::new(listener, server_tls)?,
         address,
         metrics,
         output_limit,
-        standby,
         program,
         state,
+        essential,
+        panics,
     })
 }
 
@@ -164,8 +164,9 @@ fn limit_output(
     limit: Option<u64>,
     output: OutputDir,
     service: &NodeService,
+    essential: &Essential,
 ) -> anyhow::Result<Option<OutputLimit>> {
-    let start = |limit| OutputLimit::start(output, limit, service.view.clone());
+    let start = |limit| OutputLimit::start(output, limit, service.view.clone(), essential);
     limit.map(start).transpose().context("cannot start a thread that bounds the output of workers")
 }
 
@@ -174,11 +175,8 @@ fn server_tls(settings: &NodeBuilder) -> anyhow::Result<Option<Arc<Reloading<Ser
     Ok(tls.context("cannot serve the gRPC API over TLS")?.map(Arc::new))
 }
 
-/// The socket for the gRPC API; with it another handle of the same, for the standby.
-async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, std::net::TcpListener)> {
-    let listener = TcpListener::bind(address).await.with_context(|| explain_bind(address))?;
-    let same = listener.as_fd().try_clone_to_owned()?.into();
-    Ok((listener, same))
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| explain_bind(address))
 }
 
 /// Where the controller is told to call.
@@ -223,7 +221,7 @@ fn open_journal(
     settings: &NodeBuilder,
     state: &StateDir,
     notices: &mut Vec<Notice>,
-) -> anyhow::Result<(Box<dyn Journal>, Recovered)> {
+) -> anyhow::Result<(Box<dyn BlockingJournal>, Recovered)> {
     match settings.journal {
         JournalKind::Memory => Ok((Box::new(MemoryJournal::default()), Recovered::default())),
         JournalKind::Durable => {
@@ -277,17 +275,18 @@ async fn supervise(
     state: &StateDir,
     config: ProcessesConfig,
     events: Events,
+    essential: &Essential,
 ) -> anyhow::Result<(Box<dyn Processes>, Vec<Known>)> {
     match &settings.supervision {
         Supervision::InProcess => {
-            let processes =
-                InProcess::start(&config, events).context("cannot start supervising workers")?;
+            let processes = InProcess::start(&config, events, essential)
+                .context("cannot start supervising workers")?;
             Ok((Box::new(processes), Vec::new()))
         }
         Supervision::Shim(program) => {
             let mut shim = ShimConfig::new(state.path());
             shim.program.clone_from(program);
-            let (processes, known) = ShimProcesses::start(config, shim, events)
+            let (processes, known) = ShimProcesses::start(config, shim, events, essential)
                 .await
                 .context("cannot reach a shim to run workers")?;
             Ok((Box::new(processes), known))
@@ -361,10 +360,13 @@ fn seed() -> anyhow::Result<Seed> {
 }
 
 /// Hands ends to the embedding program without ever waiting for it.
-fn announcer(listener: Option<mpsc::Sender<WorkerFinishedReq>>) -> Box<dyn FnMut(Report) + Send> {
+fn announcer(
+    listener: Option<mpsc::Sender<WorkerFinishedReq>>,
+    essential: &Essential,
+) -> Box<dyn FnMut(Report) + Send> {
     let Some(listener) = listener else { return Box::new(drop) };
     let (sender, mut queue) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
+    essential.task("announcer", async move {
         while let Some(end) = queue.recv().await {
             if listener.send(end).await.is_err() {
                 break;

@@ -14,7 +14,7 @@ mod builder;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,8 +24,14 @@ pub use builder::{
 };
 
 use super::{
-    driver::Driver, metrics::Metrics, output_limit::OutputLimit, process::program::ProgramWatch,
-    shutdown::ShutdownGuard, standby::Standby, state_dir::StateDir, tls::Incoming,
+    driver::Driver,
+    essential::{Essential, Panics},
+    metrics::Metrics,
+    output_limit::OutputLimit,
+    process::program::ProgramWatch,
+    shutdown::ShutdownGuard,
+    state_dir::StateDir,
+    tls::Incoming,
 };
 use crate::{
     ids::MachineId,
@@ -114,10 +120,11 @@ pub struct BoundNode {
     metrics: Arc<Metrics>,
     /// Until the agent has ended.
     output_limit: Option<OutputLimit>,
-    standby: Standby,
     program: ProgramWatch,
     /// Keeps other agents out of the directory.
     state: StateDir,
+    essential: Essential,
+    panics: Panics,
 }
 
 impl std::fmt::Debug for BoundNode {
@@ -155,16 +162,22 @@ impl BoundNode {
     /// Serves, registers and supervises until `shutdown_guard` tells it to end, and it has.
     ///
     /// # Errors
-    /// The server failed while the agent ran, or the driver panicked.
-    pub async fn run(self, mut shutdown_guard: ShutdownGuard) -> anyhow::Result<()> {
+    /// The server failed while the agent ran, or a part of the agent panicked: the driver, or what
+    /// was started by [`Essential`].
+    pub async fn run(mut self, mut shutdown_guard: ShutdownGuard) -> anyhow::Result<()> {
         let mailbox = self.service.mailbox.clone();
         let (driver_ended, stop_serving) = oneshot::channel::<()>();
         let stop_serving = async move {
             // Either way the driver is gone.
             let _ = stop_serving.await;
         };
-        let server = tokio::spawn(rpc::serve(self.service, self.incoming, stop_serving));
-        let told = tokio::spawn(async move {
+        let (served, mut server) = oneshot::channel();
+        let serve = rpc::serve(self.service, self.incoming, stop_serving);
+        self.essential.task("server", async move {
+            // Nobody waits if a part of the agent has panicked.
+            let _ = served.send(serve.await);
+        });
+        let told = self.essential.task("shutdown", async move {
             loop {
                 mailbox.shut_down(shutdown_guard.told().await);
             }
@@ -176,12 +189,22 @@ impl BoundNode {
             let (_state, _program) = (state, program);
             driver.run().await;
         }));
-        let driven = driver.await;
+        let driven = tokio::select! {
+            biased;
+            panicked = self.panics.next() => Err(panicked.into()),
+            driven = driver => driven.context("the driver failed"),
+            served = &mut server => Err(match served {
+                Ok(Err(error)) => anyhow!(error).context("the gRPC server failed"),
+                Ok(Ok(())) | Err(_) => anyhow!("the gRPC server has ended"),
+            }),
+        };
         told.abort();
         drop(driver_ended);
         drop(self.output_limit);
-        driven.context("the driver failed")?;
-        self.standby.end().await;
-        server.await?.context("the gRPC server failed")
+        driven?;
+        server.await.context("the gRPC server has ended")?.context("the gRPC server failed")
     }
 }
+
+#[cfg(test)]
+mod tests;

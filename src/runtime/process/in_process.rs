@@ -11,6 +11,7 @@ use crate::{
     ids::WorkerId,
     machine::{Event, Launch, Process, Signal},
     runtime::{
+        essential::Essential,
         output::OutputDir,
         ports::{Events, Processes},
     },
@@ -53,7 +54,11 @@ impl InProcess {
     ///
     /// # Errors
     /// There is no thread or no descriptor to be had.
-    pub fn start(config: &ProcessesConfig, events: Events) -> io::Result<Self> {
+    pub fn start(
+        config: &ProcessesConfig,
+        events: Events,
+        essential: &Essential,
+    ) -> io::Result<Self> {
         let template = Arc::new(config.template());
         let tell = {
             let (events, template) = (events.clone(), Arc::clone(&template));
@@ -63,7 +68,7 @@ impl InProcess {
                 }
             }
         };
-        let supervisor = LocalSupervisor::start(config.groups.clone(), tell)?;
+        let supervisor = LocalSupervisor::start(config.groups.clone(), essential, tell)?;
         let discard = Discard::new(config.output.clone());
         Ok(Self { supervisor, template, events, discard })
     }

@@ -27,7 +27,7 @@ use nix::{
 use super::{fork::Dispositions, linux::Linux};
 use crate::{
     machine::Mono,
-    runtime::{clock::SystemClock, ports::Clock as _},
+    runtime::{clock::SystemClock, essential::Essential, ports::Clock as _},
     supervisor::{Config, Input, Notice, Reaper, Request, Supervisor, run},
 };
 
@@ -47,6 +47,7 @@ impl LocalSupervisor {
     /// There is no thread or no descriptor to be had.
     pub(super) fn start(
         groups: Option<PathBuf>,
+        essential: &Essential,
         tell: impl FnMut(Notice) + Send + 'static,
     ) -> io::Result<Self> {
         let (requests, receiver) = mpsc::channel();
@@ -60,8 +61,7 @@ impl LocalSupervisor {
             wake: Arc::clone(&wake),
             tell: Box::new(tell),
         };
-        let thread = thread::Builder::new().name("workers".to_owned());
-        let thread = thread.spawn(move || worker.run())?;
+        let thread = essential.thread("workers", move || worker.run())?;
         Ok(Self { requests: Some(requests), wake, thread: Some(thread) })
     }
 

@@ -22,6 +22,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use thiserror::Error;
@@ -34,12 +35,13 @@ use self::{
 use super::{
     Notice,
     clock::SystemClock,
-    ports::{Clock as _, Journal},
+    journal::BlockingJournal,
+    ports::Clock as _,
     set_aside::{append, set_aside, sync_parent},
 };
 use crate::ids::MachineId;
 
-/// An agent's directory, kept from other agents until this is dropped.
+/// An agent's directory, kept from other agents until this is dropped, and its journal.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
@@ -47,7 +49,7 @@ pub struct StateDir {
     /// Whether the next agent will have the same.
     is_kept: bool,
     notices: Vec<Notice>,
-    _lock: Lock,
+    lock: Arc<Lock>,
 }
 
 /// Why an agent cannot use a directory.
@@ -94,7 +96,7 @@ impl StateDir {
         let mut notices = Vec::new();
         let lock = lock(path, &mut notices)?;
         let (machine_id, is_kept) = machine_id(&path.join("machine-id"), &mut notices);
-        Ok(Self { path: path.to_owned(), machine_id, is_kept, notices, _lock: lock })
+        Ok(Self { path: path.to_owned(), machine_id, is_kept, notices, lock: lock.into() })
     }
 
     /// The directory itself.
@@ -116,9 +118,13 @@ impl StateDir {
     }
 
     /// The journal, which keeps the machine id before it writes, should that not be kept.
-    pub(crate) fn keep_name_before(&self, journal: Box<dyn Journal>) -> Box<dyn Journal> {
+    pub(crate) fn keep_name_before(
+        &self,
+        journal: Box<dyn BlockingJournal>,
+    ) -> Box<dyn BlockingJournal> {
         let (path, id) = (self.machine_id_file(), self.machine_id.clone());
-        Box::new(KeepsName { journal, path, id, is_kept: self.is_kept })
+        let (is_kept, lock) = (self.is_kept, self.lock.clone());
+        Box::new(KeepsName { journal, path, id, is_kept, _lock: lock })
     }
 
     fn machine_id_file(&self) -> PathBuf {

@@ -2,16 +2,13 @@
 //! was lost meanwhile, with the whole directory. The agent takes work under it once its journal can be
 //! written again, and must be called so for as long as there is any of that: so it is kept before that.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use super::write_machine_id;
+use super::{lock::Lock, write_machine_id};
 use crate::{
     ids::MachineId,
     machine::Commit,
-    runtime::{
-        ports::{Journal, JournalError},
-        set_aside::exists,
-    },
+    runtime::{journal::BlockingJournal, ports::JournalError, set_aside::exists},
 };
 
 /// A journal that tries to keep the machine id before each commit, until it is kept.
@@ -19,13 +16,15 @@ use crate::{
 /// Work is not refused for it: where a journal can be written but this name cannot, something stands
 /// in its place that a person has to look at, and was told of.
 pub(super) struct KeepsName {
-    pub(super) journal: Box<dyn Journal>,
+    pub(super) journal: Box<dyn BlockingJournal>,
     pub(super) path: PathBuf,
     pub(super) id: MachineId,
     pub(super) is_kept: bool,
+    /// A journal that hangs may still write when its agent has ended: no other agent before that.
+    pub(super) _lock: Arc<Lock>,
 }
 
-impl Journal for KeepsName {
+impl BlockingJournal for KeepsName {
     fn commit(&mut self, commit: &Commit) -> Result<(), JournalError> {
         let Self { path, id, .. } = self;
         if !self.is_kept && write_machine_id(path, id, &mut Vec::new()).is_ok() {
@@ -63,7 +62,7 @@ mod tests {
         assert!(obstacle.is_dir());
         fs::remove_dir_all(&obstacle).unwrap();
         journal.commit(&Commit::default()).unwrap();
-        drop(state);
+        drop((state, journal));
         assert_eq!(StateDir::open(dir.path()).unwrap().machine_id().as_str(), "node-a");
     }
 }

@@ -1,3 +1,10 @@
+//! Each rule of the shim and of the agent's client, with the other side's part played by the test.
+
+mod client;
+mod client_states;
+mod registry;
+mod server;
+
 use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
 use crate::{

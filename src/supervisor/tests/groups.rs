@@ -192,6 +192,23 @@ fn a_cgroup_that_is_removed_in_the_end_is_forgotten() {
     assert_eq!(driven.wait(), None);
 }
 
+/// The agent kept a descriptor for each worker that it had killed in its shim's place.
+#[test]
+fn a_cgroup_that_was_killed_in_a_shims_place_is_let_go_of() {
+    for kill in [false, true] {
+        let mut driven = Driven::new(Reaper::Another, true);
+        driven.request(Request::Track { worker: W1, process: process(10) }).group(W1, true, 0);
+        driven.opened(1, Ok(true)).ignore();
+        if kill {
+            driven.request(Request::BackupKill { worker: W1 }).asks(&[Operation::KillGroup(W1)]);
+            driven.group_killed(W1);
+        }
+        let mut expected = vec![Operation::Close(handle(1))];
+        expected.extend(kill.then_some(Operation::RemoveGroup(W1)));
+        driven.request(Request::Untrack { worker: W1 }).asks(&expected).tells(&[]);
+    }
+}
+
 #[test]
 fn what_leaves_its_session_is_still_in_its_cgroup_and_not_scanned_for() {
     let mut driven = running();

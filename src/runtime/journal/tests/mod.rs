@@ -16,14 +16,14 @@ use std::{
 use proptest::{option, prelude::*};
 use rusqlite::Connection;
 
-use super::{Checkpoints, MemoryJournal, SqliteJournal};
+use super::{BlockingJournal, Checkpoints, MemoryJournal, SqliteJournal};
 use crate::{
     ids::{Generation, JobId, PipelineId, WorkerId},
     machine::{
         Commit, Dialect, End, Exit, Mono, Process, Record, Recovered, StartKey, Stop, Wall, Worker,
         WorkerSpec,
     },
-    runtime::{Notice, ports::Journal},
+    runtime::Notice,
 };
 
 const BOOT: &str = "11111111-2222-4333-8444-555555555555";

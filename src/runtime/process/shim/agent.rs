@@ -41,6 +41,7 @@ use crate::{
     machine::{Launch, Mono, Process, Signal},
     runtime::{
         clock::SystemClock,
+        essential::Essential,
         ports::{Clock as _, Events, Processes},
     },
     shim::{
@@ -130,6 +131,7 @@ impl ShimProcesses {
         config: ProcessesConfig,
         shim: ShimConfig,
         events: Events,
+        essential: &Essential,
     ) -> Result<(Self, Vec<Known>), ShimError> {
         let shim = ShimConfig { groups: config.groups.clone(), ..shim };
         let settings = ClientSettings { template: config.template(), timeout: shim.timeout };
@@ -151,7 +153,7 @@ impl ShimProcesses {
             changed: Notify::new(),
         });
         let weak = Arc::downgrade(&shared);
-        let local = LocalSupervisor::start(config.groups.clone(), move |notice| {
+        let local = LocalSupervisor::start(config.groups.clone(), essential, move |notice| {
             tell(&weak, ClientInput::Local(notice));
         });
         let local = local.map_err(|error| ShimError::Start(format!("no thread: {error}")))?;
@@ -160,7 +162,7 @@ impl ShimProcesses {
             state.local = Some(local);
             shared.carry_out(&mut state, out);
         }
-        let task = tokio::spawn(run(Arc::clone(&shared))).abort_handle();
+        let task = essential.task("shim", run(Arc::clone(&shared))).abort_handle();
         let this = Self { shared, task, discard: Discard::new(config.output) };
         // Only dropped after it was used.
         let first = first.await.unwrap_or_else(|_| Err(ShimError::Start("it was dropped".into())));

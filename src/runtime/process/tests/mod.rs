@@ -24,6 +24,7 @@ use crate::{
     ids::{Generation, JobId, WorkerId},
     machine::{Dialect, Event, Exit, Launch, Process, Signal, Wall, WorkerSpec},
     runtime::{
+        essential::essential,
         output::{OutputDir, Stream},
         ports::{Events, Processes as _},
     },
@@ -85,7 +86,7 @@ impl Bench {
         let output = OutputDir::create(temp.path().join("output")).unwrap();
         let config = ProcessesConfig { command, output, groups: None };
         let (sender, events) = Events::channel();
-        let port = InProcess::start(&config, sender.clone()).unwrap();
+        let port = InProcess::start(&config, sender.clone(), &essential().0).unwrap();
         Self { port: Some(port), config, sender, events, temp, alive: BTreeSet::new() }
     }
 
@@ -96,7 +97,8 @@ impl Bench {
     /// What an agent's end and the next one's start are to the workers.
     fn restart(&mut self) {
         self.port = None;
-        self.port = Some(InProcess::start(&self.config, self.sender.clone()).unwrap());
+        self.port =
+            Some(InProcess::start(&self.config, self.sender.clone(), &essential().0).unwrap());
     }
 
     /// Asks for a worker that runs this script; `$PIDS` is the file of `wait_for_pids`.
