@@ -9,13 +9,13 @@
 //!          and looks after them when the shim has died
 //! ```
 //!
-//! The shim is a tiny process that parents the workers, so that they and their exit statuses outlive
-//! the agent. There is one per state directory, kept so by a lock. It is started by the first agent
+//! The shim is a tiny process that parents the workers, so that they and their exit statuses
+//! outlive the agent. There is one per state directory, kept so by a lock. It is started by the first agent
 //! that finds none, serves one agent at a time, and ends by itself when nothing needs it.
 //!
-//! [`Server`] decides what the shim does, [`Client`] what the agent does about its shim: to connect,
-//! to start one, to end one that does not answer, and by whom each worker is looked after. What
-//! carries it out is `runtime::process` in production, and the simulator.
+//! [`Server`] decides what the shim does, [`Client`] what the agent does about its shim: to
+//! connect, to start one, to end one that does not answer, and by whom each worker is looked after.
+//! What carries it out is `runtime::process` in production, and the simulator.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]

@@ -204,7 +204,8 @@ impl Server {
     }
 
     /// The socket may have been removed by something that took it for left over; then no agent
-    /// would get to the workers. Where the lock is gone as well the directory may be another shim's.
+    /// would get to the workers. Where the lock is gone as well the directory may be another
+    /// shim's.
     fn handle_place(&mut self, place: Place, out: &mut ServerOutput) {
         self.place = place;
         if place.lock && !place.socket {

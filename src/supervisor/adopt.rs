@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     Notice, Operation, Output, Role, StartFailure, Supervisor,
     kernel::{Errno, Handle},
+    process_table::Stat,
     worker::{Group, Leader, Origin, Program, Task, Worker},
 };
 use crate::{
@@ -21,8 +22,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What a look for a worker has shown of which no process was known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
-    /// Its first process.
-    pub(super) leader: Option<Process>,
+    /// What is taken for its first process.
+    pub(super) leader: Option<Stat>,
     /// Whether there is something of it.
     pub(super) has_others: bool,
     /// Whether there was a process of which it could not be told whose it is.
@@ -172,9 +173,11 @@ impl Supervisor {
 
     /// A look for a worker of which no process was known has come to an end.
     pub(super) fn sought(&mut self, now: Mono, id: WorkerId, look: &Look, out: &mut Output) {
-        if let Some(process) = look.leader {
+        if let Some(Stat { process, loading, .. }) = look.leader {
             let handle = self.new_handle(Role::Leader(id));
             let Some(worker) = self.workers.get_mut(&id) else { return };
+            // It may be a child with a session of its own that has outlived the first process.
+            worker.is_guess = loading != Some(id);
             (worker.leader, worker.task) = (Leader::Opening { process, handle }, Task::Watch);
             return self.open_leader(id, out);
         }

@@ -117,18 +117,17 @@ impl Attribution {
 
     /// The first process of a worker of which none is known: it leads a session, and says itself
     /// whose it is. Whatever else leads a session was started later.
-    pub(super) fn leader(&self, worker: WorkerId) -> Option<Process> {
+    pub(super) fn leader(&self, worker: WorkerId) -> Option<Stat> {
         let leads = |stat: &&Stat| {
             stat.session == stat.process.pid && self.named.contains(&stat.process.pid)
         };
         let members = self.members(worker);
-        let leader = members.iter().filter(leads).min_by_key(|stat| stat.process.start_time);
-        leader.map(|stat| stat.process)
+        members.iter().filter(leads).min_by_key(|stat| stat.process.start_time).copied()
     }
 
     /// Whether there was a process of which it cannot be told whose it is. That an environment says
-    /// nothing counts only where all processes were started by workers; that it was not read in time
-    /// counts everywhere.
+    /// nothing counts only where all processes were started by workers; that it was not read in
+    /// time counts everywhere.
     pub(super) fn is_inconclusive(&self) -> bool {
         let unread = !self.candidates.is_empty();
         self.unanswered
@@ -395,8 +394,8 @@ mod tests {
             (process(20), Environment::Names(WorkerId(1))),
             (process(30), Environment::Names(WorkerId(1))),
         ]);
-        assert_eq!(found.leader(WorkerId(1)), Some(process(20)));
-        assert_eq!(found.leader(WorkerId(2)), None);
+        let leader = found.leader(WorkerId(1)).map(|stat| stat.process);
+        assert_eq!((leader, found.leader(WorkerId(2))), (Some(process(20)), None));
     }
 
     #[test]
@@ -404,7 +403,8 @@ mod tests {
         let mut loading = table(&[(20, 1, 20)]);
         loading.processes.get_mut(&20).unwrap().loading = Some(WorkerId(1));
         let found = Attribution::new(loading, &[Claim { leader: None, ..claim(1, 0) }]);
-        assert_eq!((pids(&found, 1), found.leader(WorkerId(1))), (vec![20], Some(process(20))));
+        let leader = found.leader(WorkerId(1)).map(|stat| stat.process);
+        assert_eq!((pids(&found, 1), leader), (vec![20], Some(process(20))));
     }
 
     #[test]

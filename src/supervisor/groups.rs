@@ -119,7 +119,7 @@ impl Supervisor {
             Task::Seek => {
                 let leads = |stat: &&Stat| stat.session == stat.process.pid && !stat.dead;
                 let leader = members.iter().filter(leads).min_by_key(|s| s.process.start_time);
-                let leader = leader.map(|stat| stat.process);
+                let leader = leader.copied();
                 // What the cgroup holds may be hidden from this user.
                 let has_others = populated || !members.is_empty();
                 let look = Look { leader, has_others, unsure: false, cut_short: false };

@@ -118,8 +118,8 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// What it means for the node; `None`: nothing. `spawn_error` makes the reason of a failed start
-    /// one that names the program.
+    /// What it means for the node; `None`: nothing. `spawn_error` makes the reason of a failed
+    /// start one that names the program.
     pub fn into_event(self, spawn_error: impl Fn(&str) -> SpawnError) -> Option<Event> {
         Some(match self {
             Self::Started { worker, process } => Event::Spawned { worker, process },

@@ -13,6 +13,8 @@ use crate::machine::{Exit, Mono, Process, Signal};
 pub(super) struct Worker {
     pub(super) origin: Origin,
     pub(super) leader: Leader,
+    /// Whether the leader may not be the first process: how it ends says nothing then.
+    pub(super) is_guess: bool,
     pub(super) program: Program,
     pub(super) task: Task,
     pub(super) group: Group,
@@ -122,6 +124,7 @@ impl Worker {
         Self {
             origin,
             leader,
+            is_guess: false,
             program,
             task,
             group,
@@ -172,6 +175,7 @@ impl Worker {
     pub(super) fn exit(&self) -> Option<Exit> {
         let exit = self.leader.exit()?;
         match self.group {
+            _ if self.is_guess => Some(Exit::Unknown),
             // The kernel killed one of its processes for memory, and nobody else killed this one.
             Group::Own { oom_kills: 1.., .. }
                 if exit == Exit::Signal(SIGKILL) && self.signal != Some(Signal::Kill) =>

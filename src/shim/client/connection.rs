@@ -236,8 +236,8 @@ impl Client {
         }
     }
 
-    /// Kills that a shim would have to carry out to which there is no connection: it may be stopped,
-    /// or stuck in the kernel, for ever.
+    /// Kills that a shim would have to carry out to which there is no connection: it may be
+    /// stopped, or stuck in the kernel, for ever.
     pub(super) fn plan_backup(&mut self, now: Mono) {
         let connected = matches!(self.state, State::Connected { .. });
         if connected || self.registry.kill_pending().next().is_none() {

@@ -12,9 +12,9 @@
 //!      its workers are taken over by the local supervisor; Launching ─▶ Connecting
 //! ```
 //!
-//! Whatever waits for an answer gives up waiting for it, and a late answer changes nothing: each state
-//! but `Failed` has a way out. While there is no connection, what the shim is to kill is killed for
-//! it.
+//! Whatever waits for an answer gives up waiting for it, and a late answer changes nothing: each
+//! state but `Failed` has a way out. While there is no connection, what the shim is to kill is
+//! killed for it.
 //!
 //! **Only a free lock says that there is no shim.** A connection may be refused although it lives;
 //! were its workers taken over then, two would look after them.

@@ -6,7 +6,7 @@ use super::{
         client::LogLevel,
         protocol::{self, Response, ResponseKind},
     },
-    client::{LINK, Talking, W1, W2, hello, known, list, local, release, signal, take_over},
+    client::{LINK, Talking, W1, W2, hello, known, list, local, signal, take_over},
 };
 use crate::{
     machine::{Event, Exit, Signal},
@@ -313,5 +313,4 @@ fn what_a_shim_cannot_do_is_told() {
     talking.hears(ResponseKind::Refused(protocol::Refused { reason }));
     talking.logs(LogLevel::Error, text);
     talking.input(ClientInput::Received(LINK, Ok(Response { kind: None }))).does(&[]);
-    let _ = release(W1);
 }

@@ -219,8 +219,8 @@ fn a_start_that_the_shim_does_not_know_of_is_looked_for() {
     talking.does(&[event_spawned(10)]);
 }
 
-/// A kill was asked for after a shim had taken over from a dead one and before it had sent its first
-/// message: it was held to be on its way and lost.
+/// A kill was asked for after a shim had taken over from a dead one and before it had sent its
+/// first message: it was held to be on its way and lost.
 #[test]
 fn signals_that_may_have_been_lost_are_sent_again() {
     for which in [Signal::Terminate, Signal::Kill] {

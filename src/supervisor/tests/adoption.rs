@@ -85,6 +85,18 @@ fn a_worker_is_found_by_its_environment() {
     driven.signal(W1, Signal::Terminate).timeout().asks(&[scan_all(2, &[1])]);
 }
 
+/// A first process had ended, and a child of it lived on in a session of its own. It was taken for
+/// the first process, and its exit status for the worker's.
+#[test]
+fn how_a_process_ends_that_only_looks_like_the_first_one_says_nothing() {
+    let mut driven = Driven::other();
+    driven.request(adopt(None)).timeout().ignore();
+    driven.processes(1, table_of_all(&[stat(10, 1, 10)]), &[]).ignore();
+    driven.environments(1, &[(10, Environment::Names(W1))]).opened(1, Ok(true)).ignore();
+    driven.ready(1).ignore().status(1, Status::Reaped(Some(Exit::Code(0)))).timeout().ignore();
+    driven.processes(2, table_of_all(&[]), &[]).tells(&[ended(W1, Exit::Unknown)]);
+}
+
 #[test]
 fn a_start_whose_supervisor_died_is_looked_for_four_times() {
     let mut driven = Driven::other();

@@ -126,6 +126,14 @@ fn the_next_worker_with_a_reaped_leaders_pid_is_another() {
 }
 
 #[test]
+fn the_pid_of_a_leader_that_somebody_else_has_reaped_may_be_an_orphans() {
+    let mut driven = Driven::reaper();
+    driven.running(W1, 10).ready(1).ignore().status(1, Status::Reaped(None));
+    driven.event(KernelEvent::ChildEnded).timeout().ignore().answer(Answer::DeadChild(Some(10)));
+    driven.asks(&[Operation::ReapChild(10), Operation::FindDeadChild]);
+}
+
+#[test]
 fn a_flood_of_orphans_leaves_others_their_turn() {
     let mut driven = Driven::reaper();
     for round in 0..2 {
