@@ -28,7 +28,7 @@
 //! it the number of its session and group, can be no other process's.
 //!
 //! **What belongs to a worker** is what its cgroup holds, where it has one. Else it is worked out
-//! from the process table ([`attribution`]); the table is read only when something has ended or is
+//! from the process table (`attribution`); the table is read only when something has ended or is
 //! signalled, and one scan serves all workers that need one.
 //!
 //! Rules for what drives it:
