@@ -12,8 +12,8 @@ use std::{
 use nix::sys::signal::Signal;
 use support::{agent::Home, controller::Recorder, eventually, program::Program};
 
-/// A start that takes as long as the test likes, up to five seconds: so long an agent waits for what
-/// a dead one has left of its lock.
+/// A start that takes as long as the test likes, up to five seconds: so long an agent waits for
+/// what a dead one has left of its lock.
 struct SlowStart {
     program: Program,
     lock: File,

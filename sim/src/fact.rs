@@ -67,8 +67,8 @@ pub enum Fact {
     StopAnswered(WorkerId, StopStatus),
     /// The journal has taken these records.
     Committed(Commit),
-    /// The journal holds these records, and the agent does not know it: the disk hangs, or the agent
-    /// has given up the commit.
+    /// The journal holds these records, and the agent does not know it: the disk hangs, or the
+    /// agent has given up the commit.
     Written(Commit),
     /// The journal has refused to, or has not answered in time.
     NotCommitted,

@@ -29,8 +29,8 @@ pub struct GrpcController {
 }
 
 impl GrpcController {
-    /// A port that calls through `client` and answers to `events`. A call that panics has no answer,
-    /// so it ends the agent.
+    /// A port that calls through `client` and answers to `events`. A call that panics has no
+    /// answer, so it ends the agent.
     pub fn new(client: ControllerClient, events: Events, essential: Essential) -> Self {
         Self { client: Arc::new(client), events, essential }
     }

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! The same driver runs in production and in the simulator; only its ports differ. It never waits
-//! for a port, the journal's commit excepted: for that it waits a quarter of a second ([`commits`]).
-//! Meanwhile its thread serves whoever needs no driver: connections, answers from the view.
+//! for a port, the journal's commit excepted: for that it waits a quarter of a second
+//! (`commits`). Meanwhile its thread serves whoever needs no driver: connections, answers from
+//! the view.
 
 mod commits;
 

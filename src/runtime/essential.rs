@@ -1,8 +1,8 @@
-//! Threads and tasks without which an agent is not whole. If one of them panics, the agent ends with
-//! an error, as it does when its driver panics; its workers live on, for the next agent.
+//! Threads and tasks without which an agent is not whole. If one of them panics, the agent ends
+//! with an error, as it does when its driver panics; its workers live on, for the next agent.
 //!
 //! ```text
-//!  Essential::thread, Essential::task ── panic ──▶ Panics::next ──▶ BoundNode::run returns an error
+//!  Essential::thread, Essential::task ─ panic ─▶ Panics::next ──▶ BoundNode::run returns an error
 //! ```
 //!
 //! What ends without a panic was told to, and nothing follows.

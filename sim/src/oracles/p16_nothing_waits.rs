@@ -1,6 +1,6 @@
 //! P16: nothing waits for a disk. While all that is wrong with an agent is that its disk does not
-//! answer, its heartbeats keep their pace, it answers GetWorkers at once, and it carries out a forced
-//! stop in time, counted from the caller's call.
+//! answer, its heartbeats keep their pace, it answers GetWorkers at once, and it carries out a
+//! forced stop in time, counted from the caller's call.
 
 use std::{collections::BTreeMap, time::Duration};
 

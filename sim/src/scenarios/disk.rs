@@ -14,8 +14,8 @@ const HANGS_FOR: u64 = 20_000;
 
 /// The disk hangs for 20 s. A worker that ignores SIGTERM is killed meanwhile all the same, as its
 /// caller wants; heartbeats go on, GetWorkers is answered, and a start is refused as unavailable.
-/// Then the disk answers: the commit that was given up is written, and after it a journal of all that
-/// there is. A start succeeds, and after a kill the next agent finds what the last one had.
+/// Then the disk answers: the commit that was given up is written, and after it a journal of all
+/// that there is. A start succeeds, and after a kill the next agent finds what the last one had.
 pub(super) const DISK_HANGS: Scenario = Scenario {
     name: "disk-hangs",
     plan: || {

@@ -6,8 +6,8 @@
 //!  Hangs   a commit has no result before that is over; its rows are written first, last or never
 //! ```
 //!
-//! A commit that hangs goes on without the agent's driver, as on a thread of its own: with the agent's
-//! process it ends.
+//! A commit that hangs goes on without the agent's driver, as on a thread of its own: with the
+//! agent's process it ends.
 
 use std::{
     future::ready,

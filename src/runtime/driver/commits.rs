@@ -6,11 +6,12 @@
 //!    └──────────────────┴────────────────────────┘ ended, late: its result counts for nothing
 //! ```
 //!
-//! There is one commit at a time. While one is overdue no other begins, so that none piles up behind
-//! a disk, and rows are written in the order in which they were made. What an overdue commit writes
-//! in the end has failed for the node all the same. The next commit that succeeds is a rewrite, which
-//! leaves nothing of it. If the agent is killed before that, the next one finds rows as they are
-//! after a kill between commit and effect: a worker that was never spawned, an end that is not there.
+//! There is one commit at a time. While one is overdue no other begins, so that none piles up
+//! behind a disk, and rows are written in the order in which they were made. What an overdue commit
+//! writes in the end has failed for the node all the same. The next commit that succeeds is a
+//! rewrite, which leaves nothing of it. If the agent is killed before that, the next one finds rows
+//! as they are after a kill between commit and effect: a worker that was never spawned, an end that
+//! is not there.
 
 use std::time::Duration;
 

@@ -21,6 +21,7 @@ use crate::{
     runtime::{
         essential::Essential,
         ports::{Committing, Journal, JournalError},
+        time_slice,
     },
 };
 
@@ -62,6 +63,8 @@ impl JournalThread {
             // Declared first, so dropped last: after the journal, also when that panics.
             let _closing: mpsc::Sender<()> = closing;
             let mut journal = journal;
+            // A start waits for it twice. A kernel that knows no such wish takes only promptness.
+            let _ = time_slice::shorten();
             for Request { commit, result } in wanted {
                 // A driver that has ended does not ask how it went.
                 let _ = result.send(journal.commit(&commit));

@@ -1,5 +1,5 @@
-//! Why a StartWorker was refused, as a label: one table for the values that exist from the start and
-//! for those that are counted.
+//! Why a StartWorker was refused, as a label: one table for the values that exist from the start
+//! and for those that are counted.
 
 use crate::machine::StartError;
 

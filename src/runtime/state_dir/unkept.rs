@@ -13,8 +13,8 @@ use crate::{
 
 /// A journal that tries to keep the machine id before each commit, until it is kept.
 ///
-/// Work is not refused for it: where a journal can be written but this name cannot, something stands
-/// in its place that a person has to look at, and was told of.
+/// Work is not refused for it: where a journal can be written but this name cannot, something
+/// stands in its place that a person has to look at, and was told of.
 pub(super) struct KeepsName {
     pub(super) journal: Box<dyn BlockingJournal>,
     pub(super) path: PathBuf,
